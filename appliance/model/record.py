@@ -1,0 +1,145 @@
+"""Audit records: typed, apart from logs, and without any secret or placeholder value.
+
+A record travels as JSON from the process that saw the event to `control`, which decodes it with these
+types (unknown fields refused) before it enters the chain: a compromised proxy cannot forge the chain's
+own fields or smuggle a line break.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from appliance.model.ids import FlowId, JobId
+
+
+class Record(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", omit_defaults=True):
+    """Common to all: `time` is seconds since the epoch at the process that saw it."""
+
+    time: float
+
+
+class FlowOpened(Record, frozen=True, tag="flow.opened"):
+    flow: FlowId
+    job: JobId
+    principal: str
+    jti: str
+    pid: int
+    uid: int
+    exe: str
+    exe_sha256: str
+    address: str
+    port: int
+    host: str
+    protocol: str
+    decision: str
+    rule: str
+    reason: str = ""
+
+
+class FlowClosed(Record, frozen=True, tag="flow.closed"):
+    flow: FlowId
+    sent: int  # bytes from the agent
+    received: int  # bytes to the agent
+    operations: int
+    end: str  # fixed word: eof, error code, denied
+
+
+class OperationDecided(Record, frozen=True, tag="operation.decided"):
+    """Written, and known to be written, before the operation happens."""
+
+    flow: FlowId
+    operation: int  # counts from 1 within the flow
+    method: str
+    host: str
+    path: str
+    decision: str
+    rule: str
+    reason: str = ""
+    swapped: tuple[str, ...] = ()  # names of secrets
+    stray: tuple[str, ...] = ()  # "secret@place": placeholders seen where they may not stand, left as they are
+
+
+class OperationEnded(Record, frozen=True, tag="operation.ended"):
+    flow: FlowId
+    operation: int
+    status: int
+    sent: int
+    received: int
+    duration_ms: float
+    scrubbed: int = 0
+    stray: tuple[str, ...] = ()  # found in the body after the decision was recorded
+    error: str = ""
+
+
+class NameAsked(Record, frozen=True, tag="dns.asked"):
+    job: JobId
+    principal: str
+    pid: int
+    name: str
+    kind: str  # A, AAAA, …
+    decision: str
+    rule: str
+    addresses: tuple[str, ...] = ()
+
+
+class Refused(Record, frozen=True, tag="flow.refused"):
+    """A connection that never became a flow: no facts, no record, a foreign job's socket."""
+
+    reason: str
+    peer: str = ""
+    detail: str = ""
+
+
+class JobStarted(Record, frozen=True, tag="job.started"):
+    job: JobId
+    label: str
+    uid: int
+    pid: int
+    cgroup: str
+    secrets: tuple[str, ...] = ()
+
+
+class JobEnded(Record, frozen=True, tag="job.ended"):
+    job: JobId
+    reason: str
+
+
+class PlaceholderMinted(Record, frozen=True, tag="placeholder.minted"):
+    job: JobId
+    secret: str
+    ttl: float
+    uses: int | None
+    host: str = ""
+    method: str = ""
+    path: str = ""
+
+
+class PolicyChanged(Record, frozen=True, tag="policy.changed"):
+    version: str  # SHA-256 of the bundle
+    ok: bool
+    detail: str = ""
+
+
+class ServiceEvent(Record, frozen=True, tag="service"):
+    """Start, stop and trouble of the appliance's own processes."""
+
+    process: Literal["kernel", "vault", "proxy", "control"]
+    event: str
+    detail: str = ""
+
+
+AnyRecord = (
+    FlowOpened
+    | FlowClosed
+    | OperationDecided
+    | OperationEnded
+    | NameAsked
+    | Refused
+    | JobStarted
+    | JobEnded
+    | PlaceholderMinted
+    | PolicyChanged
+    | ServiceEvent
+)

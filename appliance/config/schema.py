@@ -48,9 +48,7 @@ class Govern(Part):
     @classmethod
     def _root(cls, value: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9_.@:-]+(/[A-Za-z0-9_.@:-]+)*", value) or ".." in value.split("/"):
-            raise ValueError(
-                "a cgroup path below the cgroup2 mount, without a leading slash, for example coatcheck.slice"
-            )
+            raise ValueError("a cgroup path below the cgroup2 mount, no leading slash, for example coatcheck.slice")
         return value
 
 
@@ -164,9 +162,7 @@ class SecretSpec(Part):
     env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")  # the job's variable for the placeholder
     labels: tuple[str, ...] = ("*",)  # labels (globs) of the jobs that are given a placeholder
     destinations: tuple[Name, ...] = Field(min_length=1)  # names in the policy's data
-    hosts: tuple[str, ...] = Field(
-        min_length=1
-    )  # exact host names; the vault itself checks them, whatever policy says
+    hosts: tuple[str, ...] = Field(min_length=1)  # exact; the vault itself checks them
     slots: tuple[SlotSpec, ...] = Field(min_length=1)
     ttl: Seconds = 3600.0
     uses: int | None = Field(None, ge=1)

@@ -1,0 +1,302 @@
+"""One end of a flow: plaintext in and out over a TCP transport, with or without TLS.
+
+TLS runs on memory BIOs (`ssl.SSLObject`), so that the loop does the system calls, OpenSSL the per-byte work,
+and Python a handful of calls per read, whatever its size. One pair of buffers serves every channel of a
+worker: what a read brings is consumed before the callback returns, so an idle connection holds no buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Protocol, cast
+
+from appliance.model.errors import EnvironmentFailed, PeerError
+
+READ_SIZE = 256 * 1024  # bytes, per worker, not per connection
+_RECORD = 16384  # RFC 8446 5.1: the most plaintext of one record
+WRITE_HIGH = 256 * 1024  # bytes waiting in the kernel's way before the other end is told to hold
+
+
+class Sink(Protocol):
+    """Who a channel delivers to. No method may raise; each may close the channel."""
+
+    def received(self, data: bytes) -> None:
+        """Plaintext, in order."""
+
+    def ended(self, clean: bool) -> None:
+        """The peer will send no more. `clean` is False where TLS was cut off without close_notify."""
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection is gone. Last call."""
+
+    def hold(self) -> None:
+        """What was written does not get away: write no more until `release`."""
+
+    def release(self) -> None:
+        """It got away."""
+
+
+class Buffers:
+    """The read buffers that all channels of a worker share."""
+
+    def __init__(self) -> None:
+        self.raw = bytearray(READ_SIZE)
+        self.raw_view = memoryview(self.raw)
+        self.plain_view = memoryview(bytearray(READ_SIZE))
+
+
+class Channel(asyncio.BufferedProtocol):
+    """Made by a protocol factory, connected to a transport by the loop, given a sink, and TLS if wanted."""
+
+    __slots__ = (
+        "_buffers",
+        "_closing",
+        "_eof",
+        "_handshake",
+        "_in",
+        "_out",
+        "_paused",
+        "_sink",
+        "_tls",
+        "_transport",
+        "received_bytes",
+        "sent_bytes",
+    )
+
+    def __init__(self, buffers: Buffers) -> None:
+        self._buffers = buffers
+        self._sink: Sink = _NOBODY
+        self._transport: asyncio.Transport
+        self._tls: ssl.SSLObject | None = None
+        self._in: ssl.MemoryBIO
+        self._out: ssl.MemoryBIO
+        self._handshake: asyncio.Future[None] | None = None
+        self._closing = False
+        self._paused = False
+        self._eof = False
+        self.received_bytes = 0  # plaintext
+        self.sent_bytes = 0
+
+    # ---- for the owner ----
+
+    def attach(self, sink: Sink) -> None:
+        """From now on `sink` gets what comes."""
+        self._sink = sink
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        return self._tls
+
+    @property
+    def closing(self) -> bool:
+        return self._closing
+
+    async def start_tls(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+        timeout: float,
+    ) -> None:
+        """Does the handshake. Raises PeerError("tls-…") for what the peer did wrong, EnvironmentFailed("tls-slow")
+        after `timeout` seconds; the channel is then aborted. Cancelling leaves it aborted too."""
+        self._in = ssl.MemoryBIO()
+        self._out = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(
+            self._in, self._out, server_side=server_side, server_hostname=server_hostname, session=session
+        )
+        self._handshake = asyncio.get_running_loop().create_future()
+        self._shake()
+        try:
+            await asyncio.wait_for(self._handshake, timeout)
+        except TimeoutError:
+            raise EnvironmentFailed("tls-slow", f"the TLS handshake took over {timeout:g} s") from None
+        finally:
+            done = self._handshake.done() and not self._handshake.cancelled() and not self._handshake.exception()
+            self._handshake = None
+            if not done:
+                self.abort()
+
+    def write(self, data: bytes) -> None:
+        """Queues plaintext. Ignored once closing, as a lost peer is told through the sink."""
+        if self._closing:
+            return
+        self.sent_bytes += len(data)
+        tls = self._tls
+        if tls is None:
+            self._transport.write(data)
+            return
+        try:
+            written = tls.write(data)
+            if written < len(data):
+                view = memoryview(data)
+                while written < len(data):
+                    written += tls.write(view[written : written + _RECORD])
+        except ssl.SSLError as error:
+            self._fail(_tls_error(error))
+            return
+        self._transport.write(self._out.read())
+
+    def pause(self) -> None:
+        if not self._paused and not self._closing:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused and not self._closing:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Sends what is queued, close_notify, FIN. The sink still gets `lost`."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._tls is not None and self._handshake is None:
+            try:
+                self._tls.unwrap()
+            except ssl.SSLError:
+                pass  # we wait for no close_notify of theirs
+            self._transport.write(self._out.read())
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Ends the connection at once (RST): the peer must notice that it was not a proper end."""
+        self._closing = True
+        self._transport.abort()
+
+    # ---- for the loop ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffers.raw
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._tls is None:
+            self.received_bytes += nbytes
+            self._sink.received(bytes(self._buffers.raw_view[:nbytes]))
+            return
+        self._in.write(self._buffers.raw_view[:nbytes])
+        if self._handshake is not None:
+            self._shake()
+            if self._handshake is None or not self._handshake.done():
+                return
+        self._read()
+
+    def eof_received(self) -> bool:
+        if self._handshake is not None and not self._handshake.done():
+            self._fail(PeerError("tls-eof", "the peer closed the connection during the TLS handshake"))
+            return False
+        if not self._eof:
+            self._eof = True
+            self._sink.ended(self._tls is None)
+        return True  # half-closed: what we have to say still goes out
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        if self._handshake is not None and not self._handshake.done():
+            self._handshake.set_exception(PeerError("tls-lost", "the connection was lost during the TLS handshake"))
+        self._sink.lost(exc)
+        self._sink = _NOBODY  # breaks the cycle, so that memory goes at once
+
+    def pause_writing(self) -> None:
+        self._sink.hold()
+
+    def resume_writing(self) -> None:
+        self._sink.release()
+
+    # ---- TLS ----
+
+    def _shake(self) -> None:
+        assert self._tls is not None  # noqa: S101  # callers' condition
+        assert self._handshake is not None  # noqa: S101
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except ssl.SSLError as error:
+            self._flush()  # the alert
+            if not self._handshake.done():
+                self._handshake.set_exception(_tls_error(error))
+            return
+        self._flush()
+        if not self._handshake.done():
+            self._handshake.set_result(None)
+
+    def _flush(self) -> None:
+        if self._out.pending:
+            self._transport.write(self._out.read())
+
+    def _read(self) -> None:
+        tls = self._tls
+        assert tls is not None  # noqa: S101  # callers' condition
+        view = self._buffers.plain_view
+        incoming = self._in
+        total = 0
+        try:
+            while incoming.pending:
+                count = tls.read(_RECORD, view[total:])
+                if not count:
+                    break
+                total += cast(int, count)
+                if total > READ_SIZE - _RECORD:
+                    self._deliver(total)
+                    total = 0
+                    if self._closing:
+                        return
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._deliver(total)
+            self._end()
+            return
+        except ssl.SSLError as error:
+            self._deliver(total)
+            self._fail(_tls_error(error))
+            return
+        self._deliver(total)
+        if self._out.pending and not self._closing:
+            self._flush()  # a key update's answer (RFC 8446 4.6.3)
+
+    def _deliver(self, total: int) -> None:
+        if total and not self._closing:
+            self.received_bytes += total
+            self._sink.received(bytes(self._buffers.plain_view[:total]))
+
+    def _end(self) -> None:
+        if not self._eof and not self._closing:
+            self._eof = True
+            self._sink.ended(True)
+
+    def _fail(self, error: PeerError) -> None:
+        if self._handshake is not None and not self._handshake.done():
+            self._handshake.set_exception(error)
+        self.abort()
+
+
+def _tls_error(error: ssl.SSLError) -> PeerError:
+    """The peer's fault in words. OpenSSL's text names no secret: alerts, versions, certificate errors."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return PeerError("tls-certificate", f"the certificate was not accepted: {error.verify_message}")
+    reason = (error.reason or "error").lower().replace("_", " ")
+    return PeerError("tls-" + (error.reason or "error").lower().replace("_", "-"), f"TLS failed: {reason}")
+
+
+class _Nobody:
+    """Takes what comes when there is no owner, and drops it."""
+
+    def received(self, data: bytes) -> None: ...
+    def ended(self, clean: bool) -> None: ...
+    def lost(self, error: Exception | None) -> None: ...
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
+
+
+_NOBODY = _Nobody()

@@ -1,0 +1,81 @@
+"""Sends audit records to control in batches, and tells the flow once its record is written.
+
+What must be on the record before it happens is given with a callback: it runs with True once control has
+written it, with False if it could not; the operation then does not happen. What has already happened
+(an end, a count) is given without one.
+
+All that one turn of the loop brings goes in one message, and one message is under way at a time: under load
+the batches grow, and the cost of a message is shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from appliance.ipc.client import IpcClient
+from appliance.model.errors import CoatcheckError
+from appliance.model.record import Record
+
+_MOST_RECORDS = 2000  # in one message
+_MOST_WAITING = 50000  # records; over that, what waits for no answer is refused by `put` answering False
+
+Done = Callable[[bool], None]
+_encode = msgspec.json.Encoder().encode
+
+
+class Recorder:
+    def __init__(self, control: IpcClient) -> None:
+        self._control = control
+        self._records: list[bytes] = []
+        self._done: list[Done | None] = []
+        self._task: asyncio.Task[None] | None = None
+        self.lost = 0  # records without a callback that control did not take
+
+    @property
+    def waiting(self) -> int:
+        return len(self._records)
+
+    def put(self, record: Record, done: Done | None = None) -> None:
+        """Queues `record`; `done(written)` is called later, never from within this call."""
+        if len(self._records) >= _MOST_WAITING:
+            if done is not None:
+                asyncio.get_running_loop().call_soon(done, False)
+            else:
+                self.lost += 1
+            return
+        self._records.append(_encode(record))
+        self._done.append(done)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._send())
+
+    async def write(self, record: Record) -> bool:
+        """`put` for a coroutine: True once written."""
+        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.put(record, lambda ok: None if written.done() else written.set_result(ok))
+        return await written
+
+    async def drain(self) -> None:
+        """Returns once all that was put is written or refused."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _send(self) -> None:
+        try:
+            while self._records:
+                records, self._records = self._records[:_MOST_RECORDS], self._records[_MOST_RECORDS:]
+                waiting, self._done = self._done[:_MOST_RECORDS], self._done[_MOST_RECORDS:]
+                try:
+                    await self._control.call("append", records)
+                    written = True
+                except CoatcheckError:
+                    written = False
+                for done in waiting:
+                    if done is not None:
+                        done(written)
+                    elif not written:
+                        self.lost += 1
+        finally:
+            self._task = None

@@ -2,8 +2,8 @@
 
 A path has one meaning or is refused. Servers differ over `//` (some merge slashes), dot segments, `%2F`, `\\` and
 `..;`; a rule on `/admin/**` must not be passed by `//admin`, so all of these are refused, encoded or plain, and so
-are encoded controls. What is left is put in one form: unreserved characters decoded, hex digits upper case, those that
-RFC 3986 does not allow raw (`"<>[]^`{|}`) encoded. That form is for policy; the raw bytes are what is forwarded.
+are encoded controls. What is left is put in one form: unreserved characters decoded, hex digits upper case, those
+that RFC 3986 does not allow raw (`"<>[]^`{|}`) encoded. That form is for policy; the raw bytes are what is forwarded.
 
 LIMITS. `%2F` inside a segment is legal and used by some APIs; it is refused all the same. `;` does not separate query
 pieces. `+` in a query name is a space (as in forms).

@@ -1,0 +1,178 @@
+"""Many callers, one write: what one turn of the loop brings is written together, then everyone is told.
+
+It also sees to it that what was written becomes durable (fsync, at most `SYNC_DELAY` later) and that the vault
+signs the chain's head every so many records or seconds. A head is signed only once all it covers is on the
+disk, so a crash never takes away a signed line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from appliance.audit.chain import Tip, head_of
+from appliance.audit.intake import payload_of
+from appliance.audit.log import AuditLog
+from appliance.ipc.messages import Head, SignedHead
+from appliance.model.errors import CoatcheckError, Denied
+from appliance.model.record import Record
+
+SYNC_DELAY = 1.0  # seconds from a write to its fsync, at most
+
+Sign = Callable[[Head], Awaitable[SignedHead]]
+
+
+class _Waiting(NamedTuple):
+    payloads: list[bytes]
+    done: asyncio.Future[int]
+
+
+class Committer:
+    """Owns the log. `clock` gives seconds since the epoch; `trouble` is told, once for each kind of it, what is
+    wrong with checkpoints in words for the log (a failed append is its caller's to tell)."""
+
+    def __init__(
+        self,
+        log: AuditLog,
+        sign: Sign,
+        clock: Callable[[], float],
+        *,
+        checkpoint_records: int,
+        checkpoint_interval: float,
+        trouble: Callable[[str], None],
+    ) -> None:
+        self._log = log
+        self._sign = sign
+        self._clock = clock
+        self._every = checkpoint_records
+        self._interval = checkpoint_interval
+        self._trouble = trouble
+        self._waiting: list[_Waiting] = []
+        self._due = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._sync_timer: asyncio.TimerHandle | None = None
+        self._syncs: set[asyncio.Future[None]] = set()
+        self.unsigned = 0  # records that no signed head covers yet
+        self.signed_through = 0
+        self.oldest_unsigned = 0.0  # when the first of them was written; 0.0 if there is none
+        self.failed = 0  # batches that could not be written
+
+    @property
+    def log(self) -> AuditLog:
+        return self._log
+
+    def start(self, last_head: SignedHead | None) -> None:
+        """Begins checkpoints in the running loop. `last_head`: what the vault signed last."""
+        self.signed_through = last_head.head.sequence if last_head is not None else 0
+        self.unsigned = max(0, self._log.tip.sequence - self.signed_through)
+        if self.unsigned:
+            self.oldest_unsigned = self._clock()
+        self._task = asyncio.get_running_loop().create_task(self._checkpoints())
+
+    async def append(self, payloads: list[bytes]) -> int:
+        """Returns the sequence of the last of them once all are written, in order and side by side.
+
+        Raises EnvironmentFailed("audit") if none is. A cancelled call may still be written.
+        """
+        if not payloads:
+            return self._log.tip.sequence
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[int] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._commit)
+        self._waiting.append(_Waiting(payloads, done))
+        return await done
+
+    async def record(self, record: Record) -> int:
+        """`append` of one record of our own."""
+        return await self.append([payload_of(record)])
+
+    async def stop(self) -> None:
+        """A last checkpoint, if the vault can be had; then the log is durable and closed."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._waiting:
+            self._commit()
+        await self._checkpoint()
+        if self._sync_timer is not None:
+            self._sync_timer.cancel()
+        if self._syncs:
+            await asyncio.wait(self._syncs)
+        try:
+            self._log.sync()
+        except CoatcheckError as error:
+            self._trouble(str(error))
+        self._log.close()
+
+    def _commit(self) -> None:
+        group, self._waiting = self._waiting, []
+        first = self._log.tip.sequence
+        try:
+            self._log.append([payload for waiting in group for payload in waiting.payloads])
+        except CoatcheckError as error:
+            self.failed += len(group)
+            for waiting in group:
+                if not waiting.done.done():
+                    waiting.done.set_exception(error)
+            return
+        last = first
+        for waiting in group:
+            last += len(waiting.payloads)
+            if not waiting.done.done():
+                waiting.done.set_result(last)
+        if not self.unsigned:
+            self.oldest_unsigned = self._clock()
+        self.unsigned += last - first
+        if self.unsigned >= self._every:
+            self._due.set()
+        if self._sync_timer is None:
+            self._sync_timer = asyncio.get_running_loop().call_later(SYNC_DELAY, self._sync_soon)
+
+    def _sync_soon(self) -> None:
+        self._sync_timer = None
+        sync = asyncio.ensure_future(self._sync())
+        self._syncs.add(sync)
+        sync.add_done_callback(self._syncs.discard)
+
+    async def _sync(self) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._log.sync)
+        except CoatcheckError as error:
+            self._trouble(str(error))
+
+    async def _checkpoints(self) -> None:
+        while True:
+            try:
+                await asyncio.wait_for(self._due.wait(), self._interval)
+            except TimeoutError:
+                pass
+            good = await self._checkpoint()
+            if self.unsigned < self._every:  # what came while the vault signed waits for its own turn
+                self._due.clear()
+            if not good:
+                await asyncio.sleep(min(1.0, self._interval))  # the vault is away: not a busy loop
+
+    async def _checkpoint(self) -> bool:
+        """Has the head signed and written. False if that failed; it is tried again with the next."""
+        if not self.unsigned or self._log.broken:
+            return True
+        tip: Tip = self._log.tip
+        unsigned = self.unsigned
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._log.sync)
+            signed = await self._sign(head_of(tip, self._clock()))
+            self._log.checkpoint(signed)
+        except Denied as error:
+            # the vault has signed something else at this place: the log or the vault's memory was rolled back
+            self._log.break_off(f"the vault refuses to sign the audit log's head: {error.reason}")
+            self._trouble(self._log.broken)
+            return False
+        except CoatcheckError as error:
+            self._trouble(f"the audit log's head could not be signed or written: {error}")
+            return False
+        self.signed_through = tip.sequence
+        self.unsigned -= unsigned
+        self.oldest_unsigned = self._clock() if self.unsigned else 0.0
+        return True

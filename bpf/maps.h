@@ -38,7 +38,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, COUNTERS);
-	__type(key, enum counter);
+	__type(key, __u32); /* enum counter */
 	__type(value, __u64);
 } counters SEC(".maps");
 

@@ -32,6 +32,9 @@ STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (" + _VALUE
 # RFC 9112 5: *( field-name ":" OWS field-value OWS CRLF ) CRLF
 _FIELD_LINES: Final = re.compile(rb"(?:" + TOKEN + rb"++:" + _VALUE + rb"*+\r\n)*+\r\n")
 _SPLIT: Final = re.compile(rb"([^:\r]++):[ \t]*+([^\r]*+)\r\n")
+# The same as nearly all senders write it, one space after the colon and none at the end: twice as fast to split
+_USUAL_LINES: Final = re.compile(rb"(?:" + TOKEN + rb"++: (?![ \t])" + _VALUE + rb"*+(?<![ \t])\r\n)*+\r\n")
+_USUAL_SPLIT: Final = re.compile(rb"([^:]++): ([^\r]*+)\r\n")
 IS_TOKEN: Final = re.compile(TOKEN + rb"++")
 IS_VALUE: Final = re.compile(_VALUE + rb"*+")
 IS_LENGTH: Final = re.compile(rb"[0-9]{1,19}")
@@ -107,13 +110,14 @@ def fields_of(data: bytes, start: int, end: int, max_headers: int) -> tuple[list
     `headers` holds names as sent and values without optional whitespace; `combined` maps each lower-case name to
     its value, repeats joined by ", " (RFC 9110 5.3). Raises PeerError.
     """
-    if _FIELD_LINES.fullmatch(data, start, end) is None:
+    if _USUAL_LINES.fullmatch(data, start, end) is not None:
+        headers: list[Header] = _USUAL_SPLIT.findall(data, start, end)
+    elif _FIELD_LINES.fullmatch(data, start, end) is not None:
+        headers = [(name, value.rstrip(b" \t")) for name, value in _SPLIT.findall(data, start, end)]
+    else:
         _refuse_fields(data[start:end])
-    headers: list[Header] = _SPLIT.findall(data, start, end)
     if len(headers) > max_headers:
         raise PeerError("too-many-headers", f"a head has more than {max_headers} header fields")
-    if data.find(b" \r\n", start, end) >= 0 or data.find(b"\t\r\n", start, end) >= 0:
-        headers = [(name, value.rstrip(b" \t")) for name, value in headers]
     combined = {name.lower(): value for name, value in headers}
     if len(combined) != len(headers):
         combined = _combine(headers)
@@ -182,6 +186,25 @@ def check_coding(value: bytes, version: int, combined: dict[bytes, bytes]) -> No
         raise PeerError("bad-transfer-encoding", "Transfer-Encoding is not exactly `chunked`")
 
 
+# Fields that every recipient needs: to list one in Connection is an attempt to have it dropped (RFC 9110 7.6.1)
+NOT_OPTIONS: Final = frozenset(
+    (
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"expect",
+        b"host",
+        b"range",
+        b"set-cookie",
+        b"trailer",
+        b"transfer-encoding",
+    )
+)
+
 # What most peers send, so that no list is split for them. Value: (close, keep-alive, upgrade)
 _OPTIONS: Final[dict[bytes, tuple[bool, bool, bool]]] = {
     b"keep-alive": (False, True, False),
@@ -208,6 +231,8 @@ def connection_options(value: bytes) -> tuple[bool, bool, bool]:
     if known is not None:
         return known
     options = tokens(value)
+    if not NOT_OPTIONS.isdisjoint(options):
+        raise PeerError("bad-connection", "Connection names a field that is not for one hop only")
     return b"close" in options, b"keep-alive" in options, b"upgrade" in options
 
 

@@ -151,10 +151,14 @@ class RequestReader(_Reader):
             head = self._head(data, position, end)
             position = end
             events.append(head)
-            self._body.start(head.framing, head.length)
-            self._in_body = True
             self._last = not head.keep_alive
             self._pausing = head.upgrade != "" or head.form == "authority"
+            if head.framing == "none":
+                events.append(END)
+                self.paused = self._pausing
+            else:
+                self._body.start(head.framing, head.length)
+                self._in_body = True
         self._held = data[position:] if position else data
         return events
 
@@ -294,9 +298,12 @@ class ResponseReader(_Reader):
                 continue
             self._informational = 0
             self._expected.popleft()
-            self._body.start(head.framing, head.length)
-            self._in_body = True
             self._last = not head.keep_alive
+            if head.framing == "none":
+                events.append(END)
+            else:
+                self._body.start(head.framing, head.length)
+                self._in_body = True
         self._held = data[position:] if position else data
         return events
 

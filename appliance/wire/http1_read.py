@@ -64,7 +64,10 @@ class _Reader:
             return end + 4
         if len(data) - start > self._max_head:
             raise PeerError("head-too-large", f"a head is larger than {self._max_head} bytes")
-        refuse_line_ends(data[start + self._scanned :])
+        begin = start + self._scanned
+        if self._scanned and data.startswith(b"\n", begin):
+            begin += 1  # its CR was seen before
+        refuse_line_ends(data[begin:])
         self._scanned = max(0, len(data) - start - 3)
         if data.startswith(b"\r\n", start):
             raise PeerError("bad-start-line", "there is an empty line where a message should start")

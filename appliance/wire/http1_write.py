@@ -1,25 +1,28 @@
 """HTTP/1.1 writers, and the removal of fields that are for one hop only (RFC 9112, RFC 9110 7.6.1).
 
 The writer alone writes framing, connection and upgrade fields; it is given the end-to-end fields and refuses these.
-What it returns has been matched against the reader's own grammar: nothing that it was given can split a message.
+What it returns has been matched against the reader's own grammar, and has as many lines as it was given fields:
+nothing that it was given can split a message.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from appliance.model.errors import InternalError
 from appliance.wire.http1_events import Header, RequestHead, ResponseHead
-from appliance.wire.http1_grammar import IS_TOKEN, TOKEN
+from appliance.wire.http1_grammar import TOKEN
 
-# One pass says that it parses, and that there is no field that only the writer writes
-_LINES: Final = re.compile(
-    rb"(?:(?![CcTt](?i:onnection|ontent-length|ransfer-encoding):)" + TOKEN + rb"++: [\t -~\x80-\xff]*+\r\n)*+"
+# One pass says that a head parses, and that it has no field that only the writer writes
+_LINES: Final = (
+    rb"(?:(?![CcTt](?i:onnection|ontent-length|ransfer-encoding):)" + TOKEN + rb"++: [\t -~\x80-\xff]*+\r\n)*"
 )
-_TARGET: Final = re.compile(rb'[!"$-~]++')
-_REASON: Final = re.compile(rb"[\t -~\x80-\xff]*+")
+_REQUEST: Final = re.compile(TOKEN + rb'++ [!"$-~]++ HTTP/1\.1\r\n' + _LINES)
+_RESPONSE: Final = re.compile(rb"HTTP/1\.1 [1-5][0-9]{2} [\t -~\x80-\xff]*+\r\n" + _LINES)
+_TRAILERS: Final = re.compile(rb"0\r\n" + _LINES)
+_PROTOCOL: Final = re.compile(TOKEN + rb"++(?:/" + TOKEN + rb"++)?")
 
 # For one hop (RFC 9110 7.6.1, and those that proxies before it knew), and what the writer writes itself
 HOP: Final = frozenset(
@@ -55,7 +58,7 @@ def end_to_end(head: RequestHead | ResponseHead) -> list[Header]:
 def write_request(
     method: str,
     target: bytes,
-    headers: Iterable[Header],
+    headers: Sequence[Header],
     framing: Literal["none", "length", "chunked"],
     length: int = -1,
     *,
@@ -65,19 +68,17 @@ def write_request(
 ) -> bytes:
     """A request's head. `headers`: end-to-end fields, Host among them. `length`: bytes of the body for framing
     "length". Raises InternalError if what is given is not fit to be sent."""
-    first = method.encode("ascii", "replace")
-    if IS_TOKEN.fullmatch(first) is None or _TARGET.fullmatch(target) is None:
-        raise InternalError("a method or a target is not fit to be sent")
+    line = b"%b %b HTTP/1.1" % (method.encode("ascii", "backslashreplace"), target)
     hop = _hop_lines(framing, length, close, upgrade)
     if te_trailers:
         hop += b"TE: trailers\r\n" if close or upgrade else b"TE: trailers\r\nConnection: TE\r\n"
-    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (first, target, _field_lines(headers), hop)
+    return _lines(_REQUEST, line, headers) + hop + b"\r\n"
 
 
 def write_response(
     status: int,
     reason: bytes,
-    headers: Iterable[Header],
+    headers: Sequence[Header],
     framing: Literal["none", "length", "chunked", "close"],
     length: int = -1,
     *,
@@ -86,19 +87,15 @@ def write_response(
 ) -> bytes:
     """A response's head. Framing "none" writes nothing on the body: for 1xx, 204, 304, HEAD. To announce the length
     of a body that is not sent (HEAD, 304) give "length". "close" and `close` write Connection: close."""
-    if not 100 <= status <= 599 or _REASON.fullmatch(reason) is None:
-        raise InternalError("a status or a reason is not fit to be sent")
     hop = _hop_lines(framing, length, close or framing == "close", upgrade)
-    return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, reason, _field_lines(headers), hop)
+    return _lines(_RESPONSE, b"HTTP/1.1 %d %b" % (status, reason), headers) + hop + b"\r\n"
 
 
-def _field_lines(headers: Iterable[Header]) -> bytes:
-    lines = b"\r\n".join(map(b": ".join, headers))
-    if not lines:
-        return lines
-    lines += b"\r\n"
-    if _LINES.fullmatch(lines) is None:
-        raise InternalError("a header is not fit to be sent")
+def _lines(grammar: re.Pattern[bytes], first: bytes, headers: Sequence[Header]) -> bytes:
+    """The first line and the fields; matched, and counted, because a field could itself hold a well-formed line."""
+    lines = b"\r\n".join([first, *map(b": ".join, headers), b""])
+    if grammar.fullmatch(lines) is None or lines.count(b"\n") != len(headers) + 1:
+        raise InternalError("a first line or a header is not fit to be sent")
     return lines
 
 
@@ -113,9 +110,10 @@ def _hop_lines(framing: str, length: int, close: bool, upgrade: str) -> bytes:
     elif framing not in ("none", "close"):
         raise InternalError("an unknown framing")
     if upgrade:
-        if re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~/-]+", upgrade) is None:
+        protocol = upgrade.encode("ascii", "replace")
+        if _PROTOCOL.fullmatch(protocol) is None:
             raise InternalError("a protocol's name is not fit to be sent")
-        return lines + b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade.encode("ascii")
+        return lines + b"Connection: Upgrade\r\nUpgrade: %b\r\n" % protocol
     if close:
         return lines + b"Connection: close\r\n"
     return lines
@@ -126,6 +124,6 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
-def last_chunk(trailers: Iterable[Header] = ()) -> bytes:
+def last_chunk(trailers: Sequence[Header] = ()) -> bytes:
     """The end of a chunked body, with its trailers."""
-    return b"0\r\n%b\r\n" % _field_lines(trailers)
+    return _lines(_TRAILERS, b"0", trailers) + b"\r\n"

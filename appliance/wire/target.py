@@ -27,8 +27,8 @@ _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstu
 _PCHAR: Final = rb"[A-Za-z0-9\-._~!$&'()*+,;=:@]"
 _DOTS: Final = rb"(?!\.{1,2}(?:[/;]|\Z))"
 # The common case: nothing encoded, no empty segment but the last, no dot segment
-_PLAIN: Final = re.compile(rb"(?:/" + _DOTS + _PCHAR + rb"++)*+/?")
-_NORMAL: Final = re.compile(rb"(?:/" + _DOTS + rb"(?:" + _PCHAR + rb"|%[0-9A-F]{2})++)*+/?")
+_PLAIN: Final = re.compile(rb"(?:/" + _DOTS + _PCHAR + rb"++)*/?")
+_NORMAL: Final = re.compile(rb"(?:/" + _DOTS + rb"(?:" + _PCHAR + rb"|%[0-9A-F]{2})+)*/?")
 _PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _BAD_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _REFUSED: Final = re.compile(rb"%(?:[01][0-9A-F]|7F|2F|5C)|\\")

@@ -113,9 +113,7 @@ _SEEN = struct.Struct("=Q8xQQ8x3Q4I8x16s2s")  # struct record up to its port
 
 
 def parse_seen(key: bytes, value: bytes) -> Seen:
-    cookie, socket_job, task_job, cgroup, start, inode, device, pid, uid, gid, address, port = _SEEN.unpack_from(
-        value
-    )
+    cookie, socket_job, task_job, cgroup, start, inode, device, pid, uid, gid, address, port = _SEEN.unpack_from(value)
     process_key = (pid, start, inode, device, uid, gid, cgroup)
     return Seen(key, process_key, cookie, socket_job, task_job, address, int.from_bytes(port, "big"))
 

@@ -168,9 +168,7 @@ class Attestor:
             raise Denied("no-facts", f"process {pid} ended while it was looked at") from None
         return facts
 
-    async def _read(
-        self, pid: int, record: SocketRecord | None, job: JobOfProcess, cgroup_id: int = 0
-    ) -> ProcessFacts:
+    async def _read(self, pid: int, record: SocketRecord | None, job: JobOfProcess, cgroup_id: int = 0) -> ProcessFacts:
         with Proc(pid, record.start_ns if record else None) as proc:
             status = procfs.parse_status(proc.read("status"))
             if record and (status.uid, status.gid) != (record.uid, record.gid):

@@ -297,7 +297,7 @@ def _encode_record(query: Query, record: Record) -> bytes:
 
 def build_refusal(packet: bytes, error: PeerError) -> bytes | None:
     """The answer to a packet that `parse_query` refused: a bare header (RFC 1035 4.1.1); None: say nothing."""
-    if error.code == "dns-not-query":
+    if error.code == "dns-not-query" or len(packet) < 12:
         return None
     rcode = NOTIMP if error.code == "dns-opcode" else FORMERR
     flags = _QR | (_u16(packet, 2) & (0x7800 | _RD)) | rcode

@@ -17,7 +17,7 @@ from appliance.wire.http1_grammar import TOKEN
 
 # One pass says that a head parses, and that it has no field that only the writer writes
 _LINES: Final = (
-    rb"(?:(?![CcTt](?i:onnection|ontent-length|ransfer-encoding):)" + TOKEN + rb"++: [\t -~\x80-\xff]*+\r\n)*"
+    rb"(?:(?!(?=[CcTt])(?i:connection|content-length|transfer-encoding):)" + TOKEN + rb"++: [\t -~\x80-\xff]*+\r\n)*"
 )
 _REQUEST: Final = re.compile(TOKEN + rb'++ [!"$-~]++ HTTP/1\.1\r\n' + _LINES)
 _RESPONSE: Final = re.compile(rb"HTTP/1\.1 [1-5][0-9]{2} [\t -~\x80-\xff]*+\r\n" + _LINES)

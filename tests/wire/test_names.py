@@ -101,7 +101,7 @@ def test_authorities(text: bytes, result: tuple[str, int]) -> None:
         *(b"", b":80", b"a:", b"a:0", b"a:65536", b"a:080", b"a:+80", b"a: 80", b"a:80 ", b"a:8a"),
         *(b"a:80:80", b"a:99999999"),
         *(b"::1", b"[::1]x", b"[::1]:", b"[::1]80", b"[::1]:0", b"u@a:80", b"a,b", b"a b", b"a\xff"),
-        *("a:\u0661".encode()),
+        "a:\u0661".encode(),
     ],
 )  # fmt: skip
 def test_authorities_that_are_refused(text: bytes) -> None:

@@ -1,0 +1,4 @@
+from tests.fuzz import dns, hello, http1, names, target
+from tests.fuzz.runner import main
+
+main(http1.REQUEST, http1.RESPONSE, hello.HARNESS, names.HARNESS, target.HARNESS, dns.HARNESS)

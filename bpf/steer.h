@@ -82,8 +82,10 @@ static __always_inline bool same_job(struct bpf_sock_addr *ctx, struct socket *s
 	to.proxy_port = ask->port;
 	to.protocol = ask->protocol;
 	if (ask->protocol == IPPROTO_UDP) { /* the receiver may be connected to this very socket */
+		__u32 bound = sk->src_ip4;
+
 		to.client_port = bpf_htons(sk->src_port);
-		to.client[3] = ask->address[3];
+		to.client[3] = is_mapped(ask->address) && bound ? bound : ask->address[3];
 	}
 	return peer_is_of_job(ctx, &to, socket->record.socket_job);
 }
@@ -131,12 +133,12 @@ static __always_inline enum way steer_tcp(struct bpf_sock_addr *ctx, const struc
 static __always_inline bool unbind_device(struct bpf_sock_addr *ctx, bool may_set)
 {
 	struct bpf_sock *sk = ctx->sk;
-	char lo[] = "lo";
+	__u32 lo = bpf_htonl(0x6c6f0000); /* "lo": a literal would be a map of its own */
 
 	if (!sk || sk->bound_dev_if == 0 || sk->bound_dev_if == LOOPBACK_INTERFACE)
 		return true;
 	/* bpf_setsockopt: connect programs have it from 5.8, sendmsg programs do not */
-	if (may_set && !bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTODEVICE, lo, sizeof(lo)))
+	if (may_set && !bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTODEVICE, &lo, 3))
 		return true;
 	count(REFUSED_DEVICE);
 	return false;
@@ -164,6 +166,17 @@ static __always_inline enum way steer_connect(struct bpf_sock_addr *ctx, struct 
 	return way == REFUSE || unbind_device(ctx, true) ? way : REFUSE;
 }
 
+/* send(2) on an IPv6 socket that is connected to a v4-mapped address comes by as sendmsg(2) to that address: here,
+ * to the forwarder, if that is where connect(2) was turned. */
+static __always_inline bool is_turned_already(struct bpf_sock_addr *ctx, const struct config *config,
+					      const struct socket *socket, const struct ask *ask)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	return sk && sk->family == AF_INET6 && socket->record.turned && (__u16)sk->dst_port == config->dns_port &&
+	       ask->port == config->dns_port && is_mapped(ask->address) && is_ours(ask->address);
+}
+
 static __always_inline enum way steer_sendmsg(struct bpf_sock_addr *ctx, struct ask *ask)
 {
 	struct config *config = configuration();
@@ -176,6 +189,8 @@ static __always_inline enum way steer_sendmsg(struct bpf_sock_addr *ctx, struct 
 		count(REFUSED_PROTOCOL);
 		return REFUSE;
 	}
+	if (is_turned_already(ctx, config, socket, ask))
+		return DIRECT;
 	return steer_udp(ctx, config, socket, ask);
 }
 

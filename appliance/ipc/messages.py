@@ -109,11 +109,13 @@ class GrantAsk(Struct, frozen=True):
 
 
 class Granted(Struct, frozen=True):
-    """`text` is the placeholder; it goes to the job's environment and nowhere else."""
+    """`text` is the placeholder; it goes to the job's environment and nowhere else. If the secret cannot be had now,
+    `problem` says why, and `text` and `env` are empty: the job starts without it, and may mint one later."""
 
     secret: SecretName
     env: str | None
     text: str
+    problem: str = ""
 
     def __repr__(self) -> str:
         return f"Granted({self.secret!r}, {self.env!r}, …)"

@@ -1,0 +1,39 @@
+"""A secret in a file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+
+from appliance.model.secret import Secret
+from appliance.vault.stores.value import MAX_VALUE, Origin
+
+
+class FileStore:
+    def __init__(self, secret: str, path: str, *, source: str = "") -> None:
+        self._path = path
+        self._origin = Origin(secret, source or f"file {path}")
+
+    async def fetch(self) -> Secret:
+        return self._origin.secret_of(await asyncio.to_thread(self._read), line=True)
+
+    def _read(self) -> bytes:
+        try:
+            # O_NONBLOCK: a FIFO in the file's place must not hold us up
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        except FileNotFoundError:
+            raise self._origin.unavailable("there is no such file", "create it") from None
+        except PermissionError:
+            raise self._origin.unavailable(
+                "the vault may not read it", f"let uid {os.geteuid()} read it and enter the folders above it"
+            ) from None
+        except OSError as error:
+            raise self._origin.unavailable(f"it cannot be opened ({error.strerror})", "mend that") from None
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise self._origin.unavailable("it is not a regular file", "name a file")
+            try:
+                return file.read(MAX_VALUE + 3)  # room for a line end, and one byte that says "too long"
+            except OSError as error:
+                raise self._origin.unavailable(f"it cannot be read ({error.strerror})", "mend that") from None

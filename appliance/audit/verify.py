@@ -57,6 +57,7 @@ class _JwksKey(Struct):
     crv: str = ""
     kid: str = ""
     x: str = ""
+    purpose: str = ""  # ours: a key for identity tokens must not vouch for a log
 
 
 class _Jwks(Struct):
@@ -73,7 +74,7 @@ def keys_of(jwks: bytes | dict[str, Any]) -> dict[str, Ed25519PublicKey]:
         return {
             key.kid: Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(key.x + "=" * (-len(key.x) % 4)))
             for key in read.keys
-            if key.kty == "OKP" and key.crv == "Ed25519"
+            if key.kty == "OKP" and key.crv == "Ed25519" and key.purpose in ("", "audit")
         }
     except (msgspec.MsgspecError, ValueError) as error:
         raise PeerError("jwks", f"not a usable JWK set: {error}") from None

@@ -210,6 +210,26 @@ class Audit(Part):
     checkpoint_interval: Seconds = 10.0
 
 
+class Metrics(Part):
+    """`listen`: "address:port" where Prometheus may read /metrics without the admin socket; anybody who can connect
+    there can read them."""
+
+    listen: str | None = None
+
+    @field_validator("listen")
+    @classmethod
+    def _listen(cls, value: str | None) -> str | None:
+        if value is not None:
+            host, _, port = value.rpartition(":")
+            try:
+                ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+            except ValueError:
+                host = ""
+            if not host or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ValueError("an address and a port, for example 127.0.0.1:9464 or [::1]:9464")
+        return value
+
+
 class Limits(Part):
     """Seconds and bytes. Each phase of a flow has its own."""
 
@@ -241,6 +261,7 @@ class Config(Part):
     tls: Tls = Tls()
     dns: Dns = Dns()
     audit: Audit = Audit()
+    metrics: Metrics = Metrics()
     limits: Limits = Limits()
     ask: str = "ask whoever runs this host's Coatcheck to add a rule to its policy"  # told with every denial
 

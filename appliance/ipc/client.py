@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -102,8 +102,7 @@ class _ClientConnection(asyncio.Protocol):
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # what create_unix_connection makes
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # what create_unix_connection makes; uvloop's is no subclass
 
     def send(self, frame: bytes) -> None:
         self._transport.write(frame)

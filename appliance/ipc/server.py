@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -109,8 +109,7 @@ class _ServerConnection(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # what create_unix_server makes
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # what create_unix_server makes; uvloop's is no subclass
         self._peer = peer_of(transport.get_extra_info("socket"))
         self._server._connections.add(self)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from appliance.attest.procfs import parse_status
 from appliance.config.schema import NAME, Govern
 from appliance.ipc.messages import JobCreate, JobCreated, JobInfo
 from appliance.kernel.cgroups import CgroupTree, populated
@@ -206,10 +207,10 @@ class Jobs:
         if not _JOB.fullmatch(ask.job) or not _LABEL.fullmatch(ask.label):
             raise Denied("job-name", "a job is named j- and 16 hex digits, its label is a name")
         try:
-            owner = Path(f"/proc/{ask.pid}").stat().st_uid
+            owner = parse_status(Path(f"/proc/{ask.pid}/status").read_bytes()).uid
         except OSError:
             raise Denied("job-process", f"there is no process {ask.pid}") from None
-        if owner not in (ask.launched_uid, 0):  # 0: a process that is not dumpable
+        if owner != ask.launched_uid:
             raise Denied("job-process", f"process {ask.pid} is not of uid {ask.launched_uid}")
         if self.of_path(self._cgroup_of(ask.pid)) is not None:
             raise Denied("job-nested", "the process is in a job already")

@@ -42,17 +42,24 @@ def mount(folder: Path) -> None:
         )
 
 
+def _remove(top: Path) -> None:
+    for parent, folders, files in os.walk(top, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(parent, name))
+        for name in folders:
+            os.rmdir(os.path.join(parent, name))
+    top.rmdir()
+
+
 def release(folder: Path) -> None:
     """Uninstall: every hook is detached, every map dropped, the file system unmounted. Governed cgroups are free
     from here on. Nothing happens where there is nothing. Raises EnvironmentFailed if the mount is busy."""
     folder = folder.resolve()
     if not _mounted(folder):
         return
-    for parent, folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            os.unlink(os.path.join(parent, name))
-        for name in folders:
-            os.rmdir(os.path.join(parent, name))
+    for top in folder.iterdir():
+        if top.is_dir():  # the files at the top are the kernel's own (maps.debug, progs.debug)
+            _remove(top)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.umount2(os.fsencode(folder), 0):
         raise EnvironmentFailed("bpffs", f"{folder} cannot be unmounted: {os.strerror(ctypes.get_errno())}")

@@ -56,6 +56,7 @@ def make_leaf(
     life: timedelta,
 ) -> x509.Certificate:
     """A server certificate for one canonical host name or address literal. Raises PeerError if it is neither."""
+    alternative = x509.SubjectAlternativeName([_general_name(host)])
     subject = [x509.NameAttribute(NameOID.COMMON_NAME, host)] if len(host) <= _MOST_COMMON_NAME else []
     return (
         x509.CertificateBuilder()
@@ -66,7 +67,7 @@ def make_leaf(
         .not_valid_before(max(now - _LEAF_BACKDATED, ca.not_valid_before_utc))
         .not_valid_after(min(now + life, ca.not_valid_after_utc))
         # RFC 5280 section 4.2.1.6: critical if there is no subject
-        .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=not subject)
+        .add_extension(alternative, critical=not subject)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

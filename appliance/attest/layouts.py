@@ -45,7 +45,7 @@ def packed_address(text: str) -> bytes:
         if ":" in text:
             return socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
         return _MAPPED + socket.inet_pton(socket.AF_INET, text)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL, or a surrogate
         raise PeerError("address", f"{text!r} is not an address") from None
 
 

@@ -41,7 +41,7 @@ class Eyes:
     def seen(self) -> list[str]:
         """What arrived since the last call, as protocol and destination."""
         time.sleep(0.05)  # for what is still on its way
-        found = []
+        found: list[str] = []
         while True:
             try:
                 data, address = self._socket.recvfrom(65536)

@@ -1,4 +1,5 @@
-"""HTTP/1.1 both ways: any chunking has the same fate; what was read and is written again is read as the same."""
+"""HTTP/1.1 both ways: any chunking has the same fate; what was read and is written again is read as the same; what
+llhttp accepts too, it reads alike."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from appliance.wire.http1 import (
     write_response,
 )
 from tests.fuzz.runner import Harness, main
+from tests.wire import llhttp
 from tests.wire.exchanges import REQUESTS, RESPONSES
 
 MAX_HEAD = 4096
@@ -68,6 +70,9 @@ def check_requests(data: bytes, chance: random.Random) -> None:
     whole = fate(RequestReader(MAX_HEAD, 50), [data])
     if fate(RequestReader(MAX_HEAD, 50), cut(data, chance)) != whole:
         raise AssertionError("another chunking has another fate")
+    second_opinion = None if whole is None else llhttp.requests(data)
+    if whole is not None and second_opinion is not None and llhttp.ours(whole) != second_opinion:
+        raise AssertionError(f"llhttp reads it differently: {second_opinion}")
     for head in whole or []:
         if isinstance(head, RequestHead):
             kept = end_to_end(head)
@@ -79,7 +84,7 @@ def check_requests(data: bytes, chance: random.Random) -> None:
 
 
 def check_responses(data: bytes, chance: random.Random) -> None:
-    methods = chance.choices(("GET", "HEAD", "POST", "CONNECT"), k=4)
+    methods = chance.choices(("GET", "HEAD", "POST", "CONNECT"), weights=(6, 1, 6, 1), k=4)
 
     def fresh() -> ResponseReader:
         reader = ResponseReader(MAX_HEAD, 50)
@@ -90,6 +95,9 @@ def check_responses(data: bytes, chance: random.Random) -> None:
     whole = fate(fresh(), [data])
     if fate(fresh(), cut(data, chance)) != whole:
         raise AssertionError("another chunking has another fate")
+    second_opinion = llhttp.responses(data) if whole is not None and set(methods) <= {"GET", "POST"} else None
+    if whole is not None and second_opinion is not None and llhttp.ours(whole) != second_opinion:
+        raise AssertionError(f"llhttp reads it differently: {second_opinion}")
     for head in whole or []:
         if isinstance(head, ResponseHead):
             write_response(head.status, head.reason, end_to_end(head), "none")

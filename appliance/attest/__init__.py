@@ -4,6 +4,7 @@ In: the address pair of an accepted connection; the kernel's `flows` map. Out: `
 
     layouts   the bytes that the hooks write: keys and records of the `flows` map
     flowmap   looks a connection up, through a descriptor (the proxy is given a read-only one)
+    seen      what the proxy needs of a record; peer_socket: is it of the socket on the other end?
     procfs    what the files below /proc/PID say (parsing only)
     hashing   SHA-256 of executables, cached by what cannot change unnoticed
     process   record + /proc -> facts

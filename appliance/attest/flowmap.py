@@ -14,13 +14,11 @@ import socket
 import struct
 from typing import Final
 
-from appliance.attest.layouts import KEY_SIZE, RECORD_SIZE, Seen, flow_key, parse_seen
+from appliance.attest.layouts import KEY_SIZE, RECORD_SIZE
 from appliance.model.errors import EnvironmentFailed, InternalError
 
 _BPF_MAP_LOOKUP_ELEM = 1  # enum bpf_cmd, <linux/bpf.h>
 _SYSCALL: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
-__all__ = ["FlowMap", "Seen", "netns_cookie"]
-Address = tuple[str, int] | tuple[str, int, int, int]
 _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, from 5.14
 
 
@@ -37,20 +35,18 @@ class _LookupAttr(ctypes.Structure):
 
 
 class FlowMap:
-    """The map behind `fd`, which stays the caller's to close. Not for several threads at once. It is asked about
-    connections of the network namespace that we are in.
+    """The map behind `fd`, which stays the caller's to close. Not for several threads at once.
 
     Whoever uses an answer as an identity also sees to it that the connection is not closed already (TCP_INFO):
     an entry lives as long as its socket, and tells nothing about an earlier connection with the same ports.
     """
 
-    __slots__ = ("_attr", "_call", "_key", "_netns", "_reference", "_value")
+    __slots__ = ("_attr", "_call", "_key", "_reference", "_value")
 
     def __init__(self, fd: int) -> None:
         number = _SYSCALL.get(platform.machine())
         if number is None:
             raise EnvironmentFailed("bpf-machine", f"bpf(2) has no known number on {platform.machine()}")
-        self._netns = netns_cookie()
         self._key = ctypes.create_string_buffer(KEY_SIZE)
         self._value = ctypes.create_string_buffer(RECORD_SIZE)
         self._attr = _LookupAttr(fd, 0, ctypes.addressof(self._key), ctypes.addressof(self._value), 0)
@@ -65,13 +61,6 @@ class FlowMap:
             return result
 
         self._call = call
-
-    def seen(self, peer: Address, local: Address, protocol: int = socket.IPPROTO_TCP) -> Seen | None:
-        """What the hooks wrote about the client of a connection (see `layouts.flow_key` for `peer` and `local`), None
-        if they wrote nothing: then nobody governed made it. Raises as `lookup` does."""
-        key = flow_key(self._netns, peer, local, protocol)
-        value = self.lookup(key)
-        return None if value is None else parse_seen(key, value)
 
     def lookup(self, key: bytes) -> bytes | None:
         """The record's bytes, None if there is none. About 2 us. Raises EnvironmentFailed if bpf(2) fails."""

@@ -97,25 +97,9 @@ def parse_process_key(value: bytes) -> ProcessKey:
     return (pid, start, inode, device, uid, gid, cgroup)
 
 
-class Seen(NamedTuple):
-    """What the proxy needs of a record for each connection."""
-
-    key: bytes  # of the map's entry: the vault and the kernel process look it up again by this
-    process_key: ProcessKey
-    cookie: int  # of the client's socket
-    socket_job: int
-    task_job: int
-    address: bytes  # 16 bytes: what the client asked for
-    port: int
-
-
-_SEEN = struct.Struct("=Q8xQQ8x3Q4I8x16s2s")  # struct record up to its port
-
-
-def parse_seen(key: bytes, value: bytes) -> Seen:
-    cookie, socket_job, task_job, cgroup, start, inode, device, pid, uid, gid, address, port = _SEEN.unpack_from(value)
-    process_key = (pid, start, inode, device, uid, gid, cgroup)
-    return Seen(key, process_key, cookie, socket_job, task_job, address, int.from_bytes(port, "big"))
+def parse_destination(value: bytes) -> tuple[bytes, int]:
+    """The address (16 bytes) and port that the client asked for, without the rest of the record."""
+    return value[88:104], int.from_bytes(value[104:106], "big")
 
 
 def _text(field: bytes) -> str:

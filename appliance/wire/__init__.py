@@ -2,10 +2,10 @@
 
     names   canonical host names and address literals, shared by all that compare names
     tls     ClientHello (SNI, ALPN, versions, ECH)
-    http1   readers: bytes -> events; writers: fields -> bytes (in four modules, `http1` is the door)
+    http1   readers: bytes -> events; writers: fields -> bytes (`http1` is the door to five modules)
     target  request target -> path for policy, query pieces that go out as they came in
     dns     questions and responses of a forwarder
 
 What always holds: whatever is not plainly right raises PeerError and nothing else; nothing is repaired; memory is
-bounded by limits that the caller gives or that stand beside the code. Codecs do not know each other (but `names`).
+bounded by limits that the caller gives or that stand beside the code. Codecs do not know each other (but `names`, and `target` the grammar of http1).
 """

@@ -78,6 +78,7 @@ class Cloakroom:
         self._now = now
         self._clock = clock
         self._checked: dict[SecretName, float] = {}
+        self._shape_problems: dict[SecretName, str] = {}
 
     async def lease(self, ask: LeaseAsk) -> Lease:
         """The secrets that the token's job may use at this destination and host, until the lease's end.
@@ -133,7 +134,7 @@ class Cloakroom:
         if text is None:
             try:
                 held = await kept.cache.get()
-                fresh = self._make(held.value, kept.spec)
+                fresh = self._fresh(kept, held.value)
             except EnvironmentFailed as error:
                 return Granted(kept.name, None, "", str(error))
             now = self._now()
@@ -153,7 +154,7 @@ class Cloakroom:
         if self._registry.own(ask.job, kept.name) is None:
             await self._grant_late(ask.job, kept)
         held = await kept.cache.get()
-        text = self._make(held.value, kept.spec)
+        text = self._fresh(kept, held.value)
         now = self._now()
         try:
             await self._registry.mint(ask.job, kept.name, text, now + ttl, ask.uses, ask.narrowing, now)
@@ -203,12 +204,28 @@ class Cloakroom:
         ]
         for kept in due:
             self._checked[kept.name] = self._clock()
-        await asyncio.gather(*(_check(kept.cache) for kept in due))
+        await asyncio.gather(*(self._check(kept) for kept in due))
         return [name for name, state in self.states().items() if before[name] != state]
 
     def states(self) -> dict[SecretName, str]:
         """Each secret: "ok", or what is wrong with it."""
-        return {name: kept.cache.problem or "ok" for name, kept in self._kept.items()}
+        return {name: kept.cache.problem or self._shape_problems.get(name, "ok") for name, kept in self._kept.items()}
+
+    async def _check(self, kept: _Kept) -> None:
+        try:
+            self._fresh(kept, (await kept.cache.get()).value)
+        except EnvironmentFailed:
+            pass  # it is remembered: that is what is asked here
+
+    def _fresh(self, kept: _Kept, value: Secret) -> str:
+        """A placeholder that nobody has. Raises EnvironmentFailed("secret-shape")."""
+        try:
+            text = self._make(value, kept.spec)
+        except EnvironmentFailed as error:
+            self._shape_problems[kept.name] = str(error)
+            raise
+        self._shape_problems.pop(kept.name, None)
+        return text
 
 
 def _keep(spec: SecretSpec, cache: SecretCache) -> _Kept:
@@ -221,10 +238,3 @@ def _keep(spec: SecretSpec, cache: SecretCache) -> _Kept:
         frozenset(host.lower().rstrip(".") for host in spec.hosts),
         tuple(Slot(slot.in_, slot.name) for slot in spec.slots),
     )
-
-
-async def _check(cache: SecretCache) -> None:
-    try:
-        await cache.get()
-    except EnvironmentFailed:
-        pass  # the cache remembers it: that is what is asked here

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +19,6 @@ from appliance.metrics.tally import Tally
 from appliance.model.errors import Denied
 from appliance.model.facts import ProcessFacts, SocketRecord
 from appliance.model.ids import JobId
-from appliance.model.secret import Secret
 from appliance.vault.authority import Authority
 from appliance.vault.cloakroom import Cloakroom, Maker
 from appliance.vault.heads import HeadSigner
@@ -28,6 +26,7 @@ from appliance.vault.issuer import Issuer
 from appliance.vault.kernel import Kernel
 from appliance.vault.keys import Keys
 from appliance.vault.ledger import Ledger
+from appliance.vault.making import make_placeholder
 from appliance.vault.placeholders import Registry
 from appliance.vault.service import Service
 from appliance.vault.stores import store_of
@@ -113,11 +112,6 @@ def spec(**changes: Any) -> SecretSpec:
 WORKLOADS = (Workload(name="ci", match=WorkloadMatch(uid=(1000,)), groups=("builders",)),)
 
 
-def same_length(real: Secret, secret: SecretSpec) -> str:
-    """A placeholder for tests that are about something else than its shape."""
-    return "P" + secrets.token_hex(max(16, len(real) // 2))
-
-
 class Vault:
     """The vault's parts, with all that a test may look into."""
 
@@ -146,7 +140,7 @@ async def vault_at(
     state: Path,
     clock: Clock,
     *specs: SecretSpec,
-    make: Maker = same_length,
+    make: Maker = make_placeholder,
     kernel: FakeKernel | None = None,
     who: Accounts = EVERYONE,
 ) -> AsyncIterator[tuple[Vault, IpcClient, FakeKernel]]:

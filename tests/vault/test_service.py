@@ -161,6 +161,7 @@ def test_a_job_gets_placeholders_and_the_proxy_the_value(state: Path, clock: Clo
             github, other = await agent.start()
             assert (github.secret, github.env, github.problem) == ("github", "GITHUB_TOKEN", "")
             assert github.text != other.text
+            assert (len(github.text), github.text[:4]) == (len(CANARY), "ghp_")
             assert CANARY not in repr((github, other))
             assert github.text not in repr(github)
             lease = await agent.lease()
@@ -240,9 +241,9 @@ def test_a_secret_that_cannot_be_had_fails_the_lease_and_names_itself(
                 await agent.lease()
             assert caught.value.code == "secret-unavailable"
             assert "secret github from environment variable COATCHECK_TEST_CANARY" in str(caught.value)
-            monkeypatch.setenv("COATCHECK_TEST_CANARY", "another-value")
+            monkeypatch.setenv("COATCHECK_TEST_CANARY", "another-value-that-is-long-enough-for-a-placeholder")
             clock.move(2)
-            assert (await agent.lease()).secrets[0].value == b"another-value"
+            assert (await agent.lease()).secrets[0].value == b"another-value-that-is-long-enough-for-a-placeholder"
 
     run(scenario)
 
@@ -260,10 +261,25 @@ def test_a_broken_secret_does_not_stop_a_job(state: Path, clock: Clock, monkeypa
             status: VaultStatus = await client.call("status", result=VaultStatus)
             assert status.secrets["github"] == "ok"
             assert "COATCHECK_TEST_LATER" in status.secrets["broken"]
-            monkeypatch.setenv("COATCHECK_TEST_LATER", "value-of-later")
+            monkeypatch.setenv("COATCHECK_TEST_LATER", "value-of-later-that-is-long-enough-for-a-placeholder")
             clock.move(2)
             assert await agent.mint(secret="broken")
             assert {s.name for s in (await agent.lease()).secrets} == {"github", "broken"}
+
+    run(scenario)
+
+
+def test_a_secret_without_a_sound_shape_says_so(state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        monkeypatch.setenv("COATCHECK_TEST_CANARY", "hunter2")
+        async with vault_at(state, clock, spec()) as (vault, client, _k):
+            (granted,) = await Agent(client, JOB, KEY).start()
+            assert granted.text == ""
+            assert "128" in granted.problem
+            assert "hunter2" not in granted.problem
+            await vault.cloakroom.check_sources(60)
+            status: VaultStatus = await client.call("status", result=VaultStatus)
+            assert status.secrets == {"github": granted.problem}
 
     run(scenario)
 

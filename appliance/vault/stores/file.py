@@ -30,10 +30,17 @@ class FileStore:
             ) from None
         except OSError as error:
             raise self._origin.unavailable(f"it cannot be opened ({error.strerror})", "mend that") from None
-        with open(fd, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise self._origin.unavailable("it is not a regular file", "name a file")
-            try:
-                return file.read(MAX_VALUE + 3)  # room for a line end, and one byte that says "too long"
-            except OSError as error:
-                raise self._origin.unavailable(f"it cannot be read ({error.strerror})", "mend that") from None
+            value = b""
+            while len(value) < MAX_VALUE + 3:  # room for a line end, and one byte that says "too long"
+                chunk = os.read(fd, MAX_VALUE + 3 - len(value))
+                if not chunk:
+                    break
+                value += chunk
+            return value
+        except OSError as error:
+            raise self._origin.unavailable(f"it cannot be read ({error.strerror})", "mend that") from None
+        finally:
+            os.close(fd)

@@ -6,6 +6,7 @@ It starts with every right of root, to mount the bpffs, and goes on with those i
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,8 @@ async def _serve(
     server = IpcServer(lambda method, error: log.error("kernel.bug", method=method, exc_info=error))
     service.register(server, who)
     await server.start(places.kernel_socket, mode=0o666)  # rights are judged by peer credentials
-    giving = handover.serve(places.handover_socket, {"flows": hooks.open_flows_read_only()}, frozenset({who.proxy}))
+    flows = hooks.open_flows_read_only()
+    giving = handover.serve(places.handover_socket, {"flows": flows}, frozenset({who.proxy}))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -75,4 +77,5 @@ async def _serve(
     await stop.wait()
     asyncio.get_running_loop().remove_reader(giving.fileno())
     giving.close()
+    os.close(flows)
     await server.stop()

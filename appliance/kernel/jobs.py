@@ -51,17 +51,27 @@ class Jobs:
         Raises EnvironmentFailed if any of it cannot be governed."""
         self._tree.file(self._root).mkdir(parents=True, exist_ok=True)
         root = self._tree.id_of(self._root)
-        for cgroup_id, value in self._hooks.jobs().items():
-            path = self._tree.path_now(cgroup_id)
-            if path:
-                self._know(cgroup_id, path, value)
-            else:
-                self._hooks.drop_job(cgroup_id)
+        self._restore()
         for cgroup_id in self._hooks.take_over(self._tree.path_now, self._tree.mount):
             self.governed[cgroup_id] = self._tree.path_of(cgroup_id)
         self._govern(root, self._root)
         self.watch.scan()
+        for cgroup_id, value in list(self._values.items()):
+            if not value.managed and cgroup_id not in self.watch.found:
+                self._gone(cgroup_id)  # no pattern names it any more
         self._starting = False
+
+    def _restore(self) -> None:
+        """What an earlier run of ours knew, and what has happened to it since."""
+        for cgroup_id, value in self._hooks.jobs().items():
+            path = self._tree.path_now(cgroup_id)
+            if path:
+                self._know(cgroup_id, path, value)
+                if not self._populated[cgroup_id]:
+                    self._events.put("emptied", self._info(cgroup_id))
+            else:
+                self._values[cgroup_id], self._paths[cgroup_id], self._populated[cgroup_id] = value, "", False
+                self._gone(cgroup_id)
 
     # ---- what there is ----
 
@@ -136,10 +146,15 @@ class Jobs:
     # ---- told by the watch ----
 
     def _appeared(self, cgroup_id: int, found: Found) -> None:
+        if cgroup_id in self._values:
+            self._govern(cgroup_id, found.path)  # restored; taken over as well, unless we were killed in between
+            return
         if any(found.path.startswith(f"{path}/") for path in self.governed.values()):
             return  # below a cgroup that is governed already: hooks must not run twice
         value = JobValue(False, -1, f"j-{cgroup_id:016x}", found.label)
         try:
+            if any(path.startswith(f"{found.path}/") for path in self.governed.values()):
+                raise EnvironmentFailed("govern", "a cgroup below it is governed already: hooks would run twice")
             self._hooks.put_job(cgroup_id, value)
             self._govern(cgroup_id, found.path)
             self._know(cgroup_id, found.path, value)

@@ -99,7 +99,7 @@ class CgroupWatch:
         for cgroup_id in [known for known in self.found if known not in now]:
             del self.found[cgroup_id]
             self._gone(cgroup_id)
-        for cgroup_id, found in now.items():
+        for cgroup_id, found in sorted(now.items(), key=lambda item: len(item[1].path)):  # parents first
             if cgroup_id not in self.found:
                 self.found[cgroup_id] = found
                 self._appeared(cgroup_id, found)

@@ -269,11 +269,43 @@ def test_killed_and_restarted(kernel: Kernel) -> None:
     key = kernel.connected(agent)  # still turned
     os.rmdir(cgroup)  # while nobody looks
     kernel.start()
+    [event] = kernel.ask("next_events", 0, EventBatch).events
+    assert (event.kind, event.job.label, event.job.managed) == ("gone", "ci", False)
     after = kernel.ask("jobs", None, list[JobInfo])
     assert after == [job for job in before if job.managed]
     assert kernel.ask("attest", key, Attested).facts.complete
     kernel.ask("job_end", JOB)
     assert kernel.nothing_escaped()
+
+
+def test_a_pattern_that_is_no_longer_there(kernel: Kernel) -> None:
+    """After a restart with another configuration the cgroup is let go."""
+    cgroup = kernel.world.new_cgroup("system.slice/runner.9.service")
+    kernel.ask("next_events", 0, EventBatch)
+    kernel.process.kill()
+    kernel.process.wait()
+    govern = kernel.config.govern.model_copy(update={"existing": ()})
+    kernel.config = kernel.config.model_copy(update={"govern": govern})
+    kernel.start()
+    assert kernel.ask("jobs", None, list[JobInfo]) == []
+    kernel.outside.setblocking(True)
+    code = f"import socket; socket.create_connection(({OUTSIDE4!r}, 443), 5)"
+    kernel.world.python(code, cgroup=cgroup, check=True)
+
+
+def test_patterns_do_not_nest(kernel: Kernel) -> None:
+    """The hooks must not run twice for one connection: the outer cgroup governs."""
+    kernel.process.kill()
+    kernel.process.wait()
+    name = kernel.world.cgroup_name
+    inner = kernel.world.new_cgroup("nest/outer/inner")
+    existing = [{"pattern": f"{name}/nest/*/*", "label": "inner"}, {"pattern": f"{name}/nest/*", "label": "outer"}]
+    config = kernel.config.model_dump(by_alias=True) | {"govern": {"root": f"{name}/jobs", "existing": existing}}
+    kernel.config = Config.model_validate(config)
+    kernel.start()
+    assert [job.label for job in kernel.ask("jobs", None, list[JobInfo])] == ["outer"]
+    facts = kernel.ask("attest", kernel.connected(kernel.agent(cgroup=inner)), Attested).facts
+    assert facts.job_label == "outer"
 
 
 def test_stopped_by_sigterm(kernel: Kernel) -> None:

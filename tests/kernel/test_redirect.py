@@ -79,6 +79,21 @@ def test_ways_round_are_turned_too(governed: Governed, job: Path, way: str) -> N
     assert governed.eyes.seen() == []
 
 
+@pytest.mark.parametrize("poll", ["0", "1"])
+@pytest.mark.parametrize("offload", ["0", "1"])
+def test_io_uring(governed: Governed, job: Path, poll: str, offload: str) -> None:
+    """The connection is made by a worker of the kernel; it is the process's all the same."""
+    argv = [sys.executable, "-m", "tests.kernel.uring", OUTSIDE4, "80", poll, offload]
+    done = governed.world.run(argv, cgroup=job, check=True)
+    assert done.stdout.strip() == "0 b'PROXY'"
+    record = governed.accepted.get(timeout=5)
+    assert record is not None
+    assert (record.port, record.task_job) == (80, job.stat().st_ino)
+    assert record.comm == os.path.basename(sys.executable)[:15]
+    assert record.exe_inode == os.stat(sys.executable).st_ino
+    assert governed.eyes.seen() == []
+
+
 def test_a_disconnected_socket_connects_anew(governed: Governed, job: Path) -> None:
     code = f"""
 import ctypes

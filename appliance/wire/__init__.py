@@ -7,5 +7,6 @@
     dns     questions and responses of a forwarder
 
 What always holds: whatever is not plainly right raises PeerError and nothing else; nothing is repaired; memory is
-bounded by limits that the caller gives or that stand beside the code. Codecs do not know each other (but `names`, and `target` the grammar of http1).
+bounded by limits that the caller gives or that stand beside the code. Codecs do not know each other (but
+`names`; and `target` knows the grammar of http1).
 """

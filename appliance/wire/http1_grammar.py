@@ -1,9 +1,9 @@
 """The grammar of an HTTP/1.1 head (RFC 9112, RFC 9110 5) and the rules that decide a body's framing.
 
-One `re` pass validates the whole field section, one pass splits it: no object per header but the two byte
-strings and their tuple. Both are linear in the head's length: what is repeated starts and ends with characters that
-nothing else in it may be. (Possessive quantifiers stand on character sets only; on groups, CPython before 3.11.5 gets
-them wrong, and Debian 12 has 3.11.2.)
+One `re` pass validates and splits the field section as most senders write it (two passes where they do not): no
+object per header but the two byte strings and their tuple. All are linear in the head's length: what is repeated
+starts and ends with characters that nothing else in it may be. (Possessive quantifiers stand on character sets only:
+on groups, CPython before 3.11.5 gets them wrong, and Debian 12 has 3.11.2.)
 
 LIMITS, where we are stricter than the RFC allows us to be: no obs-fold (RFC 9112 5.2 lets a proxy replace it),
 no empty line before a request (2.2), no identical repeats of Content-Length (6.3 (5)), no transfer coding but
@@ -34,9 +34,9 @@ STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (" + _VALUE
 # RFC 9112 5: *( field-name ":" OWS field-value OWS CRLF ) CRLF
 _FIELD_LINES: Final = re.compile(rb"(?:" + TOKEN + rb"++:" + _VALUE + rb"*+\r\n)*\r\n")
 _SPLIT: Final = re.compile(rb"([^:\r]++):[ \t]*+([^\r]*+)\r\n")
-# The same as nearly all senders write it, one space after the colon and none at the end: twice as fast to split
-_USUAL_LINES: Final = re.compile(rb"(?:" + TOKEN + rb"++: (?![ \t])" + _VALUE + rb"*+(?<![ \t])\r\n)*\r\n")
-_USUAL_SPLIT: Final = re.compile(rb"([^:]++): ([^\r]*+)\r\n")
+# The same as nearly all senders write it: one space after the colon, none at the end. A match is one whole line, so
+# that as many matches as lines says that every line was matched, in the pass that splits them
+_USUAL_LINE: Final = re.compile(rb"(?m)^(" + TOKEN + rb"++): ([!-~\x80-\xff][\t -~\x80-\xff]*+)(?<![\t ])\r\n")
 IS_TOKEN: Final = re.compile(TOKEN + rb"++")
 IS_VALUE: Final = re.compile(_VALUE + rb"*+")
 IS_LENGTH: Final = re.compile(rb"[0-9]{1,19}")
@@ -112,12 +112,11 @@ def fields_of(data: bytes, start: int, end: int, max_headers: int) -> tuple[list
     `headers` holds names as sent and values without optional whitespace; `combined` maps each lower-case name to
     its value, repeats joined by ", " (RFC 9110 5.3). Raises PeerError.
     """
-    if _USUAL_LINES.fullmatch(data, start, end) is not None:
-        headers: list[Header] = _USUAL_SPLIT.findall(data, start, end)
-    elif _FIELD_LINES.fullmatch(data, start, end) is not None:
+    headers: list[Header] = _USUAL_LINE.findall(data, start, end)
+    if len(headers) + 1 != data.count(b"\n", start, end):
+        if _FIELD_LINES.fullmatch(data, start, end) is None:
+            _refuse_fields(data[start:end])
         headers = [(name, value.rstrip(b" \t")) for name, value in _SPLIT.findall(data, start, end)]
-    else:
-        _refuse_fields(data[start:end])
     if len(headers) > max_headers:
         raise PeerError("too-many-headers", f"a head has more than {max_headers} header fields")
     combined = {name.lower(): value for name, value in headers}
@@ -238,11 +237,11 @@ def connection_options(value: bytes) -> tuple[bool, bool, bool]:
     return b"close" in options, b"keep-alive" in options, b"upgrade" in options
 
 
-def upgrade_of(combined: dict[bytes, bytes], asked: bool, version: int) -> str:
-    """The one protocol that a message upgrades to, lower case; "" if none. An Upgrade field without the
-    connection option, or in HTTP/1.0, says nothing (RFC 9110 7.8). Raises PeerError for a list."""
+def upgrade_of(combined: dict[bytes, bytes], version: int) -> str:
+    """The one protocol that a message upgrades to, lower case; "" if none. To be asked only if the
+    connection option is there; in HTTP/1.0 the field says nothing (RFC 9110 7.8). Raises PeerError for a list."""
     value = combined.get(b"upgrade")
-    if value is None or not asked or version == 0:
+    if value is None or version == 0:
         return ""
     name = value.lower()
     if re.fullmatch(TOKEN + rb"+(?:/" + TOKEN + rb"+)?", name) is None:

@@ -12,7 +12,7 @@ unfinished trailer section, plus what a single `feed` gave it. Body bytes are ne
 
 Why not httptools here: its callbacks take 1.1 us for a head of 7 fields, and the strict checks (bare LF, Host,
 lengths, repeated fields) need a second pass over the same bytes and a second opinion on where lines end; one `re`
-pass to validate and one to split take 1.3 us, and there is one opinion. It cannot be told of HEAD either.
+pass that validates and splits takes 0.9 us, and there is one opinion. It cannot be told of HEAD either.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class RequestReader(_Reader):
             close, keep, asked = connection_options(option)
             keep_alive = not close and (version == 1 or keep)
             if asked:
-                upgrade = upgrade_of(fields, asked, version)
+                upgrade = upgrade_of(fields, version)
         expect = get(b"expect")
         if expect is not None and expect.lower() != b"100-continue":
             raise PeerError("bad-expect", "Expect is not 100-continue")
@@ -304,6 +304,10 @@ class ResponseReader(_Reader):
             self._last = not head.keep_alive
             if head.framing == "none":
                 events.append(END)
+            elif head.framing == "length" and 0 < head.length <= size - position:  # all there, as most are
+                events.append(data[position : position + head.length])
+                position += head.length
+                events.append(END)
             else:
                 self._body.start(head.framing, head.length)
                 self._in_body = True
@@ -326,7 +330,8 @@ class ResponseReader(_Reader):
         if option is not None:
             close, keep, offered = connection_options(option)
             keep_alive = not close and (version == 1 or keep)
-            upgrade = upgrade_of(fields, offered, version)
+            if offered:
+                upgrade = upgrade_of(fields, version)
         if status == 101:
             if not asked or not upgrade:
                 raise PeerError("unexpected-upgrade", "101 to a request that did not ask, or without Upgrade")

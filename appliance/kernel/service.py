@@ -30,6 +30,7 @@ class KernelService:
         self._hooks, self._tree, self._jobs, self._events = hooks, tree, jobs, events
         self._flows = FlowMap(hooks.flows_fd)
         self._attestor = Attestor(tree.path_of)
+        self._counted = {"attested": 0, "attested-incomplete": 0, "attest-denied": 0}
 
     def close(self) -> None:
         self._attestor.close()
@@ -48,6 +49,15 @@ class KernelService:
 
     async def attest(self, _: Peer, key: bytes) -> Attested:
         """Who made the connection with this key of the `flows` map. Denied: no-record, foreign-socket, no-job."""
+        try:
+            attested = await self._attest(key)
+        except Denied:
+            self._counted["attest-denied"] += 1
+            raise
+        self._counted["attested" if attested.facts.complete else "attested-incomplete"] += 1
+        return attested
+
+    async def _attest(self, key: bytes) -> Attested:
         parse_key(key)
         value = self._flows.lookup(key)
         if value is None:
@@ -86,7 +96,7 @@ class KernelService:
         return await self._events.after(after)
 
     async def counters(self, _: Peer, __: None) -> dict[str, int]:
-        return {**self._hooks.counted(), "govern-failed": self._jobs.failures}
+        return {**self._hooks.counted(), **self._counted, "govern-failed": self._jobs.failures}
 
     async def state(self, _: Peer, __: None) -> KernelState:
         counted = self._hooks.counted()

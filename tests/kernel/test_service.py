@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -162,6 +163,9 @@ def test_a_job_from_start_to_end(kernel: Kernel) -> None:
     assert [(event.kind, event.job.job, event.job.populated) for event in batch.events] == [("emptied", JOB, False)]
     with pytest.raises(Denied, match="no-record"):
         kernel.ask("attest", key, Attested)
+    counted = kernel.ask("counters", None, dict[str, int])
+    assert (counted["tcp-turned"], counted["attested"], counted["attest-denied"]) == (1, 1, 1)
+    assert (counted["attested-incomplete"], counted["govern-failed"]) == (0, 0)
     kernel.ask("job_end", JOB)
     assert not (kernel.jobs / JOB).exists()
     [event] = kernel.ask("next_events", batch.last, EventBatch).events
@@ -275,6 +279,50 @@ def test_killed_and_restarted(kernel: Kernel) -> None:
     assert after == [job for job in before if job.managed]
     assert kernel.ask("attest", key, Attested).facts.complete
     kernel.ask("job_end", JOB)
+    assert kernel.nothing_escaped()
+
+
+LOAD = f"""
+import socket, sys, time
+sys.stdin.readline()
+end, count = time.monotonic() + 3, 0
+while time.monotonic() < end:
+    with socket.socket() as s:
+        s.settimeout(5); s.connect(({OUTSIDE4!r}, 443)); count += s.recv(9) == b'PROXY'
+print(count)
+"""
+
+
+def test_restarts_under_load(kernel: Kernel) -> None:
+    """Killed and started again and again while connections are made: none gets past, and none fails."""
+
+    def serve() -> None:
+        while True:
+            try:
+                sock, _ = kernel.proxy.accept()
+            except OSError:
+                return  # the test has ended
+            with sock:
+                sock.sendall(b"PROXY")
+
+    threading.Thread(target=serve, daemon=True).start()
+    agent = kernel.agent(LOAD)
+    kernel.ask("job_create", _create(agent.pid), JobCreated)
+    assert agent.stdin is not None
+    agent.stdin.write("\n")
+    agent.stdin.flush()
+    restarts = 0
+    while agent.poll() is None:
+        kernel.process.kill()
+        kernel.process.wait()
+        kernel.start()
+        restarts += 1
+    kernel.proxy.shutdown(socket.SHUT_RDWR)
+    assert agent.stdout is not None
+    made = int(agent.stdout.read())
+    turned = kernel.ask("counters", None, dict[str, int])["tcp-turned"]
+    assert restarts >= 2
+    assert made == turned > 100
     assert kernel.nothing_escaped()
 
 

@@ -1,1 +1,16 @@
-"""TODO map"""
+"""What may be done, by whom: Rego in process over data in YAML. Pure.
+
+In: the texts of a policy folder; an identity token's claims, a destination, an operation. Out: a plan for principal and
+destination, a verdict for an operation, an answer for a DNS name.
+Always: what no rule allows is denied; an exception, an undefined or a malformed answer is a denial named
+`policy-error`; an answer depends on nothing but the input that the cache is keyed by (no clock, no randomness, no
+network: such built-ins are refused when the policy is loaded).
+
+    data      the shape of data.yaml, its globs compiled
+    globs     path and host patterns
+    yaml      YAML to values that know their line
+    bundle    texts -> a bundle that was checked
+    engine    Policy: plans, verdicts, names, cached
+    explain   why
+    testing   runs `test_*` rules
+"""

@@ -1,0 +1,111 @@
+"""Why policy says what it says: for each destination, what of the question it fits and what not."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from msgspec import Struct
+
+from appliance.model.verdict import Destination, Operation, Plan, Verdict
+from appliance.policy.data import Data, DestinationSpec, Rule
+from appliance.policy.engine import Input, Policy, Subject, DestinationInput
+from appliance.policy.globs import host_pattern, path_pattern
+
+_ON_THE_WIRE = {"http": ("tls",), "plain-http": ("http",), "tunnel": ("tls", "unknown")}
+
+
+class Considered(Struct, frozen=True):
+    """A destination or a rule, and what kept it from deciding; `against` is empty for one that fits."""
+
+    name: str
+    against: tuple[str, ...]
+
+
+class Explanation(Struct, frozen=True):
+    plan: Plan
+    verdict: Verdict | None  # None if the plan already denies
+    destinations: tuple[Considered, ...]
+    rules: tuple[Considered, ...]  # of the plan's destination, in order
+    text: str
+
+
+def explain(
+    policy: Policy, data: Data, subject: Subject, destination: Destination, operation: Operation
+) -> Explanation:
+    """What the policy answers, and why. The reasons speak of the default policy's rules; where somebody has changed the
+    Rego, the answers are still its own."""
+    at = DestinationInput(
+        destination.host, destination.port, destination.address, destination.name_source, destination.protocol, ""
+    )
+    asked = Input(subject.principal, subject.job, subject.process, destination=at)
+    plan = policy.ask("plan", asked, Plan)
+    verdict: Verdict | None = None
+    rules: tuple[Considered, ...] = ()
+    if plan.decision == "allow" and plan.mode == "http":
+        there = DestinationInput(
+            destination.host,
+            destination.port,
+            destination.address,
+            destination.name_source,
+            destination.protocol,
+            plan.destination,
+        )
+        asked = Input(subject.principal, subject.job, subject.process, destination=there, operation=operation)
+        verdict = policy.ask("verdict", asked, Verdict)
+        written = [rule for each in data.destinations if each.name == plan.destination for rule in each.rules or ()]
+        rules = tuple(Considered(rule.name, _against_rule(rule, operation)) for rule in written)
+    destinations = tuple(
+        Considered(each.name, _against_destination(each, subject, destination)) for each in data.destinations
+    )
+    return Explanation(plan, verdict, destinations, rules, _text(plan, verdict, destinations, rules))
+
+
+def _against_destination(spec: DestinationSpec, subject: Subject, at: Destination) -> tuple[str, ...]:
+    against: list[str] = []
+    if not any(re.match(host_pattern(host), at.host) for host in spec.hosts):
+        against.append(f"host {at.host} is not among {', '.join(spec.hosts)}")
+    if at.port not in spec.ports:
+        against.append(f"port {at.port} is not among {', '.join(map(str, spec.ports))}")
+    if at.protocol not in _ON_THE_WIRE[spec.protocol]:
+        against.append(f"protocol {spec.protocol} is not what {at.protocol} looks like on the wire")
+    named = subject.principal.name in spec.principals or any(g in spec.groups for g in subject.principal.groups)
+    if not named:
+        against.append(f"{subject.principal.name} is neither among its principals nor in one of its groups")
+    if spec.labels and subject.job.label not in spec.labels:
+        against.append(f"the job's label {subject.job.label or '(none)'} is not among {', '.join(spec.labels)}")
+    if spec.addresses and at.address and not any(_within(at.address, network) for network in spec.addresses):
+        against.append(f"address {at.address} is not within {', '.join(spec.addresses)}")
+    return tuple(against)
+
+
+def _within(address: str, network: str) -> bool:
+    return ipaddress.ip_address(address) in ipaddress.ip_network(network)
+
+
+def _against_rule(rule: Rule, operation: Operation) -> tuple[str, ...]:
+    against: list[str] = []
+    if rule.methods is not None and operation.method not in rule.methods:
+        against.append(f"method {operation.method} is not among {', '.join(rule.methods)}")
+    if rule.paths is not None and not any(re.match(path_pattern(glob), operation.path) for glob in rule.paths):
+        against.append(f"path {operation.path} fits none of {', '.join(rule.paths)}")
+    if rule.content_types is not None and operation.content_type not in rule.content_types:
+        against.append(f"content type {operation.content_type or '(none)'} is not among its content types")
+    if rule.credentials is not None:
+        used = operation.credentials
+        if bool(used) != bool(rule.credentials) or any(name not in rule.credentials for name in used):
+            against.append(f"the credentials in use ({', '.join(used) or 'none'}) are not those that it asks for")
+    if rule.query is not None and any(name not in rule.query for name in operation.query):
+        against.append("a query parameter is not among those that it allows")
+    return tuple(against)
+
+
+def _text(
+    plan: Plan, verdict: Verdict | None, destinations: tuple[Considered, ...], rules: tuple[Considered, ...]
+) -> str:
+    decided: Plan | Verdict = verdict if verdict is not None else plan
+    lines = [f"{decided.decision} by {decided.rule}" + (f": {decided.reason}" if decided.reason else "")]
+    for kind, considered in (("destination", destinations), ("rule", rules)):
+        for each in considered:
+            lines.append(f"  {kind} {each.name}: " + ("; ".join(each.against) if each.against else "fits"))
+    return "\n".join(lines)

@@ -1,0 +1,100 @@
+# Tests of the policy itself: `coatcheck policy test` runs every rule whose name begins with test_.
+package coatcheck_test
+
+import rego.v1
+
+import data.coatcheck
+
+api := {
+	"name": "api", "hosts": ["api.example.com"], "host_patterns": [`^api\.example\.com$`], "ports": [443],
+	"protocol": "http", "addresses": [], "principals": ["deploy"], "groups": ["ci"], "labels": [],
+	"secrets": ["token"], "allow_range": false, "upgrade": [],
+	"rules": [
+		{"name": "read", "methods": ["GET"], "paths": ["/a/**"], "path_patterns": [`^/a/.*$`], "decision": "allow", "reason": "", "ask": ""},
+		{"name": "no-admin", "paths": ["/admin/**"], "path_patterns": [`^/admin/.*$`], "decision": "deny", "reason": "never", "ask": ""},
+	],
+}
+
+asked := {
+	"principal": {"name": "deploy", "groups": []},
+	"job": {"label": "agent", "launched_uid": 1000},
+	"process": {"exe": "/usr/bin/curl", "exe_sha256": "", "uid": 1000, "unit": ""},
+	"destination": {"host": "api.example.com", "port": 443, "address": "192.0.2.1", "name_source": "sni", "protocol": "tls", "name": "api"},
+	"operation": {"method": "GET", "path": "/a/b", "query": [], "content_type": "", "upgrade": "", "credentials": []},
+}
+
+with_destination(change) := object.union(asked, {"destination": object.union(asked.destination, change)})
+
+with_operation(change) := object.union(asked, {"operation": object.union(asked.operation, change)})
+
+test_nothing_is_allowed_without_data if {
+	coatcheck.plan.decision == "deny" with input as asked with data.destinations as []
+}
+
+test_listed_destination_is_allowed if {
+	coatcheck.plan.decision == "allow" with input as asked with data.destinations as [api]
+}
+
+test_a_name_that_only_ends_alike_is_not if {
+	coatcheck.plan.decision == "deny" with input as with_destination({"host": "evilapi.example.com"}) with data.destinations as [api]
+}
+
+test_a_longer_name_is_not if {
+	coatcheck.plan.decision == "deny" with input as with_destination({"host": "api.example.com.evil.com"}) with data.destinations as [api]
+}
+
+test_another_port_is_not if {
+	coatcheck.plan.decision == "deny" with input as with_destination({"port": 8443}) with data.destinations as [api]
+}
+
+test_plain_http_is_not if {
+	coatcheck.plan.decision == "deny" with input as with_destination({"protocol": "http"}) with data.destinations as [api]
+}
+
+test_a_stranger_is_told_so if {
+	plan := coatcheck.plan with input as object.union(asked, {"principal": {"name": "other", "groups": []}}) with data.destinations as [api]
+	plan.decision == "deny"
+	plan.rule == "api/principal"
+}
+
+test_a_group_is_enough if {
+	coatcheck.plan.decision == "allow" with input as object.union(asked, {"principal": {"name": "other", "groups": ["ci"]}}) with data.destinations as [api]
+}
+
+test_rule_allows if {
+	verdict := coatcheck.verdict with input as asked with data.destinations as [api]
+	verdict.decision == "allow"
+	verdict.rule == "api/read"
+}
+
+test_rule_denies if {
+	verdict := coatcheck.verdict with input as with_operation({"path": "/admin/x"}) with data.destinations as [api]
+	verdict.decision == "deny"
+	verdict.rule == "api/no-admin"
+}
+
+test_no_rule_is_denied if {
+	verdict := coatcheck.verdict with input as with_operation({"method": "DELETE"}) with data.destinations as [api]
+	verdict.decision == "deny"
+	verdict.rule == "api/default-deny"
+}
+
+test_trace_is_denied_everywhere if {
+	verdict := coatcheck.verdict with input as with_operation({"method": "TRACE"}) with data.destinations as [object.remove(api, ["rules"])]
+	verdict.rule == "no-trace"
+}
+
+test_an_upgrade_is_denied if {
+	verdict := coatcheck.verdict with input as with_operation({"upgrade": "websocket"}) with data.destinations as [api]
+	verdict.rule == "api/no-upgrade"
+}
+
+test_without_rules_all_is_allowed if {
+	verdict := coatcheck.verdict with input as asked with data.destinations as [object.remove(api, ["rules"])]
+	verdict.rule == "api/any"
+}
+
+test_name_follows_the_destination if {
+	coatcheck.name.decision == "allow" with input as object.union(asked, {"name": "api.example.com"}) with data.destinations as [api]
+	coatcheck.name.decision == "deny" with input as object.union(asked, {"name": "other.example.com"}) with data.destinations as [api]
+}

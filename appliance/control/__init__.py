@@ -8,10 +8,12 @@ once, on their way to a job, and are neither kept nor logged.
     service       the methods of control.sock
     jobs          jobs: started, governed ones noticed, ended; nothing stays behind when a start fails
     policy_files  a folder of Rego and data -> a bundle that compiles and passes its own tests, swapped as a whole
+    checking      is a policy whole: compiles, passes its tests; explaining: what it would say, and why
     flows         the live table of flows, from the records that go by
     peers         who is behind an admin connection: pid, uid, groups as the kernel knows them
     rights        what that peer may do
     api           the routes; problems: errors as application/problem+json; requests: bodies, read within limits
+    judging       verifies the live log beside the appends
     overview      status and metrics of all four processes
     admin         the HTTP server on the admin socket (and for metrics on TCP, if configured)
 

@@ -19,7 +19,8 @@ from appliance import __version__
 from appliance.audit.committer import Committer
 from appliance.audit.reader import lines_after
 from appliance.audit.verify import keys_of
-from appliance.control.explaining import Explain, ExplainAsk
+from appliance.control.checking import Checked
+from appliance.control.explaining import ExplainAsk
 from appliance.control.flows import Flows, Follower
 from appliance.control.jobs import Jobs
 from appliance.control.judging import verify_live
@@ -69,7 +70,7 @@ class Parts:
     vault: Vault
     flows: Flows
     policy: PolicyFiles
-    explain: Explain
+    explain: Callable[[Checked, ExplainAsk], Any]
     committer: Committer
     overview: Overview
     wall: Callable[[], float]
@@ -213,7 +214,7 @@ class Api:
 
     async def explain_policy(self, request: Request, _who: Standing) -> Response:
         ask = await body_of(request, ExplainAsk)
-        return answer(self._parts.explain(self._parts.policy.bundle, ask))
+        return answer(self._parts.explain(self._parts.policy.checked, ask))
 
     async def show_audit(self, request: Request, _who: Standing) -> Response:
         """JSON lines as they are in the log; without `after`, the last ones."""

@@ -14,8 +14,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
+from appliance.control.checking import Checked
 from appliance.ipc.messages import PolicyBundle
 from appliance.model.errors import CoatcheckError, EnvironmentFailed
 from appliance.model.record import PolicyChanged, Record
@@ -25,18 +27,20 @@ MOST_BYTES = 1 << 20  # of one file
 DATA_FILE = "data.yaml"
 _MOST_DETAIL = 2_000  # characters of a reason in a record
 
-# Rego texts by file name, and the text of data.yaml -> the bundle, checked in every way. Raises an error of ours.
-Check = Callable[[dict[str, str], str], PolicyBundle]
+# Rego texts by file name, and the text of data.yaml -> the policy, checked in every way. Raises an error of ours.
+Check = Callable[[dict[str, str], str], Checked]
 
 
 class PolicyStatus(Struct, frozen=True):
-    """`ok` False: the last reload failed, `error` says why, and the version before is in force."""
+    """`ok` False: the last reload failed, `error` says why, and the version before is in force. `warnings` are of the
+    one in force."""
 
     ok: bool
     version: str
     loaded: float  # seconds since the epoch
     files: tuple[str, ...]
     error: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class PolicyFiles:
@@ -55,25 +59,29 @@ class PolicyFiles:
         self._record = record
         self._clock = clock
         self._counted = counted
-        self._bundle: PolicyBundle | None = None
+        self._checked: Checked | None = None
         self._status = PolicyStatus(False, "", 0.0, (), "no policy has been loaded yet")
         self._changed = asyncio.Event()
         self._reloading = asyncio.Lock()
 
     @property
     def version(self) -> str:
-        return self._bundle.version if self._bundle is not None else ""
+        return self._checked.bundle.version if self._checked is not None else ""
+
+    @property
+    def checked(self) -> Checked:
+        """What is in force. Raises EnvironmentFailed if nothing is."""
+        if self._checked is None:
+            raise EnvironmentFailed("policy", f"no policy is in force: {self._status.error}")
+        return self._checked
 
     @property
     def bundle(self) -> PolicyBundle:
-        """What is in force. Raises EnvironmentFailed if nothing is."""
-        if self._bundle is None:
-            raise EnvironmentFailed("policy", f"no policy is in force: {self._status.error}")
-        return self._bundle
+        """What is in force, as workers get it. Raises EnvironmentFailed if nothing is."""
+        return self.checked.bundle
 
     def status(self) -> dict[str, Any]:
-        s = self._status
-        return {"ok": s.ok, "version": s.version, "loaded": s.loaded, "files": s.files, "error": s.error}
+        return msgspec.structs.asdict(self._status)
 
     async def reload(self) -> PolicyStatus:
         """Reads the folder and puts it in force, once the change is on record. Never raises for a broken policy:
@@ -81,20 +89,21 @@ class PolicyFiles:
         old one stays in force."""
         async with self._reloading:
             try:
-                bundle = await asyncio.get_running_loop().run_in_executor(None, self._read)
+                checked = await asyncio.get_running_loop().run_in_executor(None, self._read)
             except CoatcheckError as error:
                 self._counted(False)
                 await self._record(PolicyChanged(self._clock(), self.version, False, str(error)[:_MOST_DETAIL]))
-                now = self._status
-                self._status = PolicyStatus(False, self.version, now.loaded, now.files, str(error))
+                self._status = msgspec.structs.replace(self._status, ok=False, error=str(error))
                 return self._status
+            bundle = checked.bundle
             if bundle.version != self.version:
                 await self._record(PolicyChanged(self._clock(), bundle.version, True))
-                self._bundle = bundle
+                self._checked = checked
                 self._changed.set()
                 self._changed = asyncio.Event()
             self._counted(True)
-            self._status = PolicyStatus(True, bundle.version, self._clock(), tuple(sorted(bundle.modules)))
+            files = tuple(sorted(bundle.modules))
+            self._status = PolicyStatus(True, bundle.version, self._clock(), files, "", checked.warnings)
             return self._status
 
     async def newer_than(self, known: str, timeout: float) -> PolicyBundle:
@@ -107,7 +116,7 @@ class PolicyFiles:
                 pass
         return self.bundle
 
-    def _read(self) -> PolicyBundle:
+    def _read(self) -> Checked:
         modules, data = read_folder(self._folder)
         return self._check(modules, data)
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -22,7 +23,8 @@ from appliance.config.places import Accounts, Places, accounts
 from appliance.config.schema import Config
 from appliance.control.admin import admin_server, bind_admin, bind_metrics, metrics_server
 from appliance.control.api import Api, Parts
-from appliance.control.checking import check_policy, explain_policy
+from appliance.control.checking import check_policy
+from appliance.control.explaining import explain_policy
 from appliance.control.flows import Flows
 from appliance.control.jobs import Jobs
 from appliance.control.neighbours import Kernel, Vault
@@ -158,7 +160,7 @@ async def _serve(
     def reloaded(ok: bool) -> None:
         tally.counter(names.POLICY_RELOADS, "ok" if ok else "refused").inc()
 
-    policy = PolicyFiles(Path(config.policy_dir), check_policy, record, time.time, reloaded)
+    policy = PolicyFiles(Path(config.policy_dir), partial(check_policy, config), record, time.time, reloaded)
     status = await policy.reload()
     if not status.ok:
         raise EnvironmentFailed("policy", status.error)
@@ -183,7 +185,7 @@ async def _serve(
         vault=vault,
         flows=flows,
         policy=policy,
-        explain=explain_policy,
+        explain=partial(explain_policy, config),
         committer=committer,
         overview=overview,
         wall=time.time,

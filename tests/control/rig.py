@@ -16,6 +16,7 @@ from appliance.audit.log import open_log
 from appliance.config.places import Accounts
 from appliance.control.admin import admin_server, bind_admin
 from appliance.control.api import Api, Parts
+from appliance.control.checking import Checked
 from appliance.control.explaining import ExplainAsk
 from appliance.control.flows import Flows
 from appliance.control.jobs import Jobs
@@ -32,6 +33,7 @@ from appliance.metrics.merge import Merged
 from appliance.metrics.tally import Tally
 from appliance.model.errors import EnvironmentFailed
 from appliance.model.record import Record
+from appliance.policy.data import Data
 from tests.control.fakes import FakeKernel, FakeVault, raise_bug
 
 GROUP = 54321
@@ -39,18 +41,18 @@ GROUP = 54321
 VAULT_UID, CONTROL_UID = 61001, 61003
 
 
-def fake_check(modules: dict[str, str], data: str) -> PolicyBundle:
+def fake_check(modules: dict[str, str], data: str) -> Checked:
     """Refuses a policy that holds the word "broken"."""
     import hashlib
 
     if any("broken" in text for text in (*modules.values(), data)):
         raise EnvironmentFailed("policy", "a.rego:1: it is broken")
     text = repr(sorted(modules.items())) + data
-    return PolicyBundle(hashlib.sha256(text.encode()).hexdigest(), modules, "{}")
+    return Checked(PolicyBundle(hashlib.sha256(text.encode()).hexdigest(), modules, "{}"), Data())
 
 
-def fake_explain(bundle: PolicyBundle, ask: ExplainAsk) -> Any:
-    return {"version": bundle.version, "principal": ask.principal}
+def fake_explain(checked: Checked, ask: ExplainAsk) -> Any:
+    return {"version": checked.bundle.version, "principal": ask.principal}
 
 
 @dataclass

@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.control import peers
@@ -59,7 +60,7 @@ def test_a_stranger_may_look_at_health_and_keys_only(tmp_path: Path) -> None:
             assert rig.audit() == before
             assert not rig.vault.granted
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_a_member_by_primary_or_supplementary_group_may(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_a_member_by_primary_or_supplementary_group_may(tmp_path: Path) -> None:
                 assert (await call_as(rig.admin, USER, gid, groups, "GET", "/jobs")).json == {"jobs": []}
             assert (await call_as(rig.admin, USER, USER, (7, 9), "GET", "/jobs")).status == 403
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 @pytest.mark.parametrize(("uid", "gid"), [(0, 0), (USER, GROUP)])
@@ -111,7 +112,7 @@ def test_inside_a_job_root_and_members_have_a_jobs_rights(tmp_path: Path, uid: i
             assert b'"placeholder.minted"' in rig.audit()
             assert PLACEHOLDER.encode() not in rig.audit()
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_if_the_kernel_process_is_away_only_root_sees_the_status(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_if_the_kernel_process_is_away_only_root_sees_the_status(tmp_path: Path)
             assert status["vault"]["ok"] is True
             assert status["audit"]["ok"] is True
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 async def settled(condition: object) -> None:
@@ -160,7 +161,7 @@ def test_a_job_from_start_to_end(tmp_path: Path) -> None:
             assert PLACEHOLDER.encode() not in rig.audit()
             assert PLACEHOLDER not in str(rig.troubles)
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_only_who_started_it_or_root_ends_a_job(tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ def test_only_who_started_it_or_root_ends_a_job(tmp_path: Path) -> None:
             assert (await call(rig.admin, "DELETE", f"/jobs/{job}")).status == 404
             await caller.leave()
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 @pytest.mark.parametrize("where", ["grant", "job_create", "audit"])
@@ -207,7 +208,7 @@ def test_a_start_that_fails_leaves_nothing(tmp_path: Path, where: str) -> None:
                     "job.ended",
                 ]
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_a_caller_that_dies_before_it_is_moved_is_not_taken_for_another(tmp_path: Path) -> None:
@@ -227,7 +228,7 @@ def test_a_caller_that_dies_before_it_is_moved_is_not_taken_for_another(tmp_path
             assert len(rig.kernel.ended) == 1
             assert rig.jobs.views() == []
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def opened(n: int) -> FlowOpened:
@@ -265,7 +266,7 @@ def test_flows_are_listed_and_followed(tmp_path: Path) -> None:
             assert listed["closed"][0]["received"] == 20
             await settled(lambda: not rig.flows._followers)
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_policy_reload_is_atomic(tmp_path: Path) -> None:
@@ -304,7 +305,7 @@ def test_policy_reload_is_atomic(tmp_path: Path) -> None:
             assert rig.policy.version == told.version  # a change that cannot be recorded does not happen
             await client.close()
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_explain_goes_to_the_policy_in_force(tmp_path: Path) -> None:
@@ -314,7 +315,7 @@ def test_explain_goes_to_the_policy_in_force(tmp_path: Path) -> None:
             assert reply.json == {"version": rig.policy.version, "principal": "ci"}
             assert (await call(rig.admin, "POST", "/policy/explain", {"principal": "ci", "evil": 1})).status == 400
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_the_audit_log_is_shown_and_judged(tmp_path: Path) -> None:
@@ -339,7 +340,7 @@ def test_the_audit_log_is_shown_and_judged(tmp_path: Path) -> None:
             assert report["ok"] is False
             assert [(f["problem"], f["sequence"]) for f in report["findings"]] == [("edited", 9)]
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_metrics_are_what_prometheus_reads(tmp_path: Path) -> None:
@@ -359,7 +360,7 @@ def test_metrics_are_what_prometheus_reads(tmp_path: Path) -> None:
             assert read[("coatcheck_memory_bytes", "control")] > 1e6
             assert PLACEHOLDER.encode() not in reply.body
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 HOSTILE = {
@@ -389,7 +390,7 @@ def test_bad_requests_are_answered_in_one_form(name: str, tmp_path: Path) -> Non
             assert (reply.status, reply.kind) == (status, "application/problem+json"), reply
             assert not rig.kernel.made
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_connections_are_limited_by_uid_and_by_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,7 +425,7 @@ def test_connections_are_limited_by_uid_and_by_patience(tmp_path: Path, monkeypa
             await process.wait()
             assert (await call_as(rig.admin, USER, USER, (), "GET", "/health")).status == 200
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_peer_credentials_are_those_of_the_connection(tmp_path: Path) -> None:
@@ -444,5 +445,5 @@ def test_the_rig_is_clean(tmp_path: Path) -> None:
         async with rigged(tmp_path) as rig:
             return rig
 
-    rig = asyncio.run(main())
+    rig = uvloop.run(main())
     assert rig.troubles == []

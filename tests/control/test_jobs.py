@@ -6,6 +6,8 @@ import asyncio
 import json
 from pathlib import Path
 
+import uvloop
+
 from appliance.ipc.messages import JobInfo
 from appliance.model.errors import EnvironmentFailed
 from appliance.model.ids import JobId
@@ -43,7 +45,7 @@ def test_a_governed_cgroup_becomes_a_job_and_ends_when_it_is_gone(tmp_path: Path
             assert rig.vault.forgotten == [GOVERNED.job]
             assert kinds(rig) == ["job.started", "job.ended"]
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_after_a_restart_jobs_are_taken_over_and_end_when_empty(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_after_a_restart_jobs_are_taken_over_and_end_when_empty(tmp_path: Path) 
             assert rig.kernel.ended == [MANAGED.job]
             watching.cancel()
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_an_end_is_insisted_on(tmp_path: Path, monkeypatch: object) -> None:
@@ -85,7 +87,7 @@ def test_an_end_is_insisted_on(tmp_path: Path, monkeypatch: object) -> None:
 
     module._RETRY = 0.02
     try:
-        asyncio.run(main())
+        uvloop.run(main())
     finally:
         module._RETRY = 1.0
 
@@ -107,6 +109,6 @@ def test_a_kernel_process_that_comes_back_is_asked_what_there_is(tmp_path: Path)
 
     module._RETRY = 0.02
     try:
-        asyncio.run(main())
+        uvloop.run(main())
     finally:
         module._RETRY = 1.0

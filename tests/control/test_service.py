@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from appliance.audit.intake import payload_of
 from appliance.ipc.messages import PolicyBundle, WorkerMetrics
@@ -40,7 +41,7 @@ def test_batches_from_many_calls_keep_their_order(tmp_path: Path) -> None:
             assert await client.call("append", [], result=int) == lasts[-1]
             await client.close()
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_nothing_of_a_bad_batch_is_written(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_nothing_of_a_bad_batch_is_written(tmp_path: Path) -> None:
             assert await client.call("append", [closed(9)], result=int) == 2
             await client.close()
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_a_log_that_cannot_be_written_refuses(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_a_log_that_cannot_be_written_refuses(tmp_path: Path) -> None:
             assert rig.flows.closed_flows() == []
             await client.close()
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_another_uid_may_call_nothing(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_another_uid_may_call_nothing(tmp_path: Path) -> None:
             out, _ = await process.communicate()
             assert out.split() == [b"ipc", b"ipc", b"ipc"]
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_policy_is_for_proxies_and_metrics_are_counted(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_policy_is_for_proxies_and_metrics_are_counted(tmp_path: Path) -> None:
             assert (await call(rig.admin, "GET", "/status")).json["proxy"]["workers"] == 1
             await client.close()
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_the_vault_is_not_asked_for_policy(tmp_path: Path) -> None:
@@ -128,4 +129,4 @@ def test_the_vault_is_not_asked_for_policy(tmp_path: Path) -> None:
                 await client.call("metrics", WorkerMetrics("x", ()))
             await client.close()
 
-    asyncio.run(main())
+    uvloop.run(main())

@@ -47,7 +47,8 @@ def facts_of(pid: int, job: str, label: str = "default") -> ProcessFacts:
 class FakeKernel:
     """`inside`: pid -> job of processes that are in one. `fail`: method -> the error that it answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, callers: frozenset[int] = ME) -> None:
+        self._callers = callers
         self.inside: dict[int, str] = {}
         self.made: dict[str, JobInfo] = {}
         self.ended: list[str] = []
@@ -67,8 +68,8 @@ class FakeKernel:
             ("counters", None, self.counters),
             ("state", None, self.state),
         ):
-            self._server.method(name, params, handler, ME)
-        await self._server.start(str(path))
+            self._server.method(name, params, handler, self._callers)
+        await self._server.start(str(path), mode=0o666)
 
     async def stop(self) -> None:
         await self._server.stop()
@@ -126,7 +127,8 @@ class FakeKernel:
 
 
 class FakeVault:
-    def __init__(self) -> None:
+    def __init__(self, callers: frozenset[int] = ME) -> None:
+        self._callers = callers
         self.signer = FakeVaultSigner()
         self.granted: list[GrantAsk] = []
         self.minted: list[MintAsk] = []
@@ -145,8 +147,8 @@ class FakeVault:
             ("last_head", None, self.last_head),
             ("status", None, self.status),
         ):
-            self._server.method(name, params, handler, ME)
-        await self._server.start(str(path))
+            self._server.method(name, params, handler, self._callers)
+        await self._server.start(str(path), mode=0o666)
 
     async def stop(self) -> None:
         await self._server.stop()

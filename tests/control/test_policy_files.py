@@ -1,0 +1,113 @@
+"""A folder is put in force only if it is whole: the real checks of `appliance.policy` on the shipped policy."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from appliance.config.schema import Config
+from appliance.control.checking import check_policy
+from appliance.control.explaining import ExplainAsk, explain_policy
+from appliance.control.policy_files import MOST_BYTES, read_folder
+from appliance.model.errors import EnvironmentFailed, PeerError
+
+SHIPPED = Path(__file__).parents[2] / "policies"
+DATA = """
+destinations:
+  - name: api
+    hosts: [api.example.com]
+    groups: [ci]
+    secrets: [demo]
+    rules:
+      - {name: read, methods: [GET], paths: ["/v1/**"]}
+"""
+CONFIG = Config.model_validate(
+    {
+        "workloads": [{"name": "runner", "match": {"uid": [1000]}, "groups": ["ci"]}],
+        "secrets": [
+            {
+                "name": "demo",
+                "from": {"environment": "X"},
+                "destinations": ["api"],
+                "hosts": ["api.example.com"],
+                "slots": [{"in": "header", "name": "authorization"}],
+            }
+        ],
+    }
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(SHIPPED, tmp_path / "policies")
+    return tmp_path / "policies"
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(EnvironmentFailed) as caught:
+        check_policy(CONFIG, *read_folder(folder))
+    return str(caught.value)
+
+
+def test_the_shipped_policy_is_whole(folder: Path) -> None:
+    checked = check_policy(Config(), *read_folder(folder))
+    assert checked.warnings == ()
+    assert set(checked.bundle.modules) >= {"coatcheck.rego"}
+
+
+def test_what_is_wrong_is_said_with_its_place(folder: Path) -> None:
+    rego = (folder / "coatcheck.rego").read_text()
+    (folder / "coatcheck.rego").write_text(rego[: len(rego) // 2] + "\n}")
+    assert "coatcheck.rego" in refused(folder)
+    (folder / "coatcheck.rego").write_text("package coatcheck\n")
+    assert refused(folder)
+    (folder / "coatcheck.rego").write_text(rego)
+    (folder / "mine_test.rego").write_text("package mine_test\nimport rego.v1\ntest_one if 1 == 2\n")
+    assert "fails its own tests: mine_test.rego: test_one" in refused(folder)
+    (folder / "mine_test.rego").unlink()
+    (folder / "data.yaml").write_text("destinations: []\ndestination: []\n")
+    assert "data.yaml:2" in refused(folder)
+    (folder / "data.yaml").write_text("destinations: [")
+    assert "data.yaml" in refused(folder)
+
+
+def test_files_that_cannot_be_had_are_named(folder: Path) -> None:
+    (folder / "data.yaml").write_bytes(b"\xff")
+    assert "data.yaml is not UTF-8" in refused(folder)
+    (folder / "data.yaml").write_bytes(b"#" * (MOST_BYTES + 1))
+    assert "over the limit" in refused(folder)
+    (folder / "data.yaml").unlink()
+    (folder / "a.rego").mkdir()
+    assert "a.rego" in refused(folder)
+    shutil.rmtree(folder)
+    assert "cannot be read" in refused(folder)
+    folder.mkdir()
+    assert "holds no .rego file" in refused(folder)
+
+
+def test_names_that_fit_nothing_are_warned_of(folder: Path) -> None:
+    (folder / "data.yaml").write_text(DATA)
+    assert check_policy(CONFIG, *read_folder(folder)).warnings == ()
+    (folder / "data.yaml").write_text(DATA.replace("[ci]", "[cl]"))
+    assert any("cl" in warning for warning in check_policy(CONFIG, *read_folder(folder)).warnings)
+
+
+def test_explaining_asks_what_the_proxy_would_ask(folder: Path) -> None:
+    (folder / "data.yaml").write_text(DATA)
+    checked = check_policy(CONFIG, *read_folder(folder))
+
+    def said(url: str, principal: str = "runner", method: str = "get") -> tuple[str, str]:
+        found = explain_policy(CONFIG, checked, ExplainAsk(principal, url, method))
+        return found.plan.decision, found.verdict.decision if found.verdict is not None else ""
+
+    assert said("https://API.example.com/v1/x?y=1") == ("allow", "allow")
+    assert said("https://api.example.com/v2/x") == ("allow", "deny")
+    assert said("https://api.example.com/v1/x", method="DELETE") == ("allow", "deny")
+    assert said("https://api.example.com/v1/x", principal="other") == ("deny", "")
+    assert said("https://api.example.com:8443/v1/x") == ("deny", "")
+    assert said("http://api.example.com/v1/x") == ("deny", "")
+    for bad in ("ftp://x/", "https://user@x/", "https:///", "x", "https://ä.example/"):
+        with pytest.raises(PeerError):
+            said(bad)

@@ -59,7 +59,6 @@ class AuditLog:
         self._first = first  # sequence of the active segment's first line
         self.tip = tip
         self.size = size  # bytes of the active segment, all of them whole lines
-        self.written = size  # bytes since the log was opened, and before in the active segment: for metrics
         self.repaired = 0  # bytes of a torn last line that opening cut off
 
     @property
@@ -119,7 +118,6 @@ class AuditLog:
             self._undo()
             raise _failed(f"{self._path} cannot be written: {error.strerror}") from None
         self.size += len(data)
-        self.written += len(data)
         self.tip = tip
         return tip
 

@@ -63,9 +63,7 @@ class Merged:
             metric = EVERY[name]
             keys = (*metric.labels, "le") if sample.endswith("_bucket") else metric.labels
             by_metric.setdefault(name, []).append(Sample(sample, dict(zip(keys, labels, strict=True)), value))
-        return [
-            Family(name, EVERY[name].kind, EVERY[name].help, tuple(by_metric[name])) for name in sorted(by_metric)
-        ]
+        return [Family(name, EVERY[name].kind, EVERY[name].help, tuple(by_metric[name])) for name in sorted(by_metric)]
 
     def workers(self, now: float) -> dict[str, float]:
         """Seconds since each worker's last push, by "process/worker"."""

@@ -67,26 +67,18 @@ STEP_SECONDS = Metric(
 
 # ---- secrets ----
 SWAPS = Metric("coatcheck_swaps", "counter", "Placeholders swapped for the secret.", ("proxy",), ("secret",))
-SCRUBS = Metric(
-    "coatcheck_scrubs", "counter", "Secrets in responses made placeholders again.", ("proxy",), ("secret",)
-)
-STRAYS = Metric(
-    "coatcheck_stray_placeholders", "counter", "Placeholders where none may stand.", ("proxy",), ("place",)
-)
+SCRUBS = Metric("coatcheck_scrubs", "counter", "Secrets in responses made placeholders again.", ("proxy",), ("secret",))
+STRAYS = Metric("coatcheck_stray_placeholders", "counter", "Placeholders where none may stand.", ("proxy",), ("place",))
 SECRETS_OK = Metric("coatcheck_secret_ok", "gauge", "1 if the secret can be had.", ("control",), ("secret",))
 PLACEHOLDERS = Metric("coatcheck_placeholders", "gauge", "Placeholders alive.", ("control",))
 LEASES = Metric("coatcheck_leases", "counter", "Leases given to proxies, by result.", ("vault",), ("result",))
-USES = Metric(
-    "coatcheck_counted_uses", "counter", "Uses of counted placeholders, by result.", ("vault",), ("result",)
-)
+USES = Metric("coatcheck_counted_uses", "counter", "Uses of counted placeholders, by result.", ("vault",), ("result",))
 TOKENS = Metric("coatcheck_identity_tokens", "counter", "Identity tokens, by result.", ("vault",), ("result",))
 
 # ---- certificates ----
 LEAVES_MINTED = Metric("coatcheck_leaves_minted", "counter", "Leaf certificates minted.", ("vault",))
 LEAVES = Metric("coatcheck_leaves", "gauge", "Leaf certificates in the vault's cache.", ("control",))
-CA_NOT_AFTER = Metric(
-    "coatcheck_ca_not_after_seconds", "gauge", "When the CA ends, seconds since 1970.", ("control",)
-)
+CA_NOT_AFTER = Metric("coatcheck_ca_not_after_seconds", "gauge", "When the CA ends, seconds since 1970.", ("control",))
 
 # ---- names ----
 DNS_QUESTIONS = Metric("coatcheck_dns_questions", "counter", "DNS questions by decision.", ("proxy",), ("decision",))
@@ -108,15 +100,11 @@ AUDIT_UNSIGNED = Metric("coatcheck_audit_unsigned_records", "gauge", "Records no
 AUDIT_LAG = Metric("coatcheck_audit_lag_seconds", "gauge", "Age of the oldest unsigned record.", ("control",))
 
 # ---- policy and processes ----
-POLICY_RELOADS = Metric(
-    "coatcheck_policy_reloads", "counter", "Attempts to load a policy.", ("control",), ("result",)
-)
+POLICY_RELOADS = Metric("coatcheck_policy_reloads", "counter", "Attempts to load a policy.", ("control",), ("result",))
 POLICY_INFO = Metric("coatcheck_policy_info", "gauge", "1 for the version in force.", ("control",), ("version",))
 MEMORY = Metric("coatcheck_memory_bytes", "gauge", "Resident memory.", _EVERY, ("process",))
 CPU = Metric("coatcheck_cpu_seconds", "counter", "Processor time.", _EVERY, ("process",))
-WORKERS = Metric(
-    "coatcheck_workers", "gauge", "Workers that reported in the last seconds.", ("control",), ("process",)
-)
+WORKERS = Metric("coatcheck_workers", "gauge", "Workers that reported in the last seconds.", ("control",), ("process",))
 METRICS_REFUSED = Metric("coatcheck_metrics_refused", "counter", "Reported samples not in the table.", ("control",))
 
 EVERY: dict[str, Metric] = {metric.name: metric for metric in list(globals().values()) if isinstance(metric, Metric)}

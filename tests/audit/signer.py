@@ -22,8 +22,7 @@ class FakeVaultSigner:
     def sign_now(self, head: Head) -> SignedHead:
         last = self.last
         if last is not None and (
-            head.sequence < last.head.sequence
-            or (head.sequence == last.head.sequence and head.hash != last.head.hash)
+            head.sequence < last.head.sequence or (head.sequence == last.head.sequence and head.hash != last.head.hash)
         ):
             raise Denied("audit-head", f"sequence {head.sequence} is not after {last.head.sequence}")
         self.last = SignedHead(head, self.key_id, self._key.sign(signed_bytes(head)))

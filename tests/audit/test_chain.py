@@ -104,8 +104,7 @@ def test_only_the_canonical_encoding_is_a_line() -> None:
 def test_a_signature_is_bound_to_the_purpose_and_every_field() -> None:
     head = Head(7, b"h" * 32, 1.0)
     variants = {
-        chain.signed_bytes(h)
-        for h in (head, Head(8, b"h" * 32, 1.0), Head(7, b"g" * 32, 1.0), Head(7, b"h" * 32, 2.0))
+        chain.signed_bytes(h) for h in (head, Head(8, b"h" * 32, 1.0), Head(7, b"g" * 32, 1.0), Head(7, b"h" * 32, 2.0))
     }
     assert len(variants) == 4
     assert all(v.startswith(b"coatcheck audit head v1\0") for v in variants)

@@ -65,9 +65,7 @@ def test_callers_are_written_in_order_with_one_write(tmp_path: Path, monkeypatch
     assert sent(path) == [n * 10 + i for n in range(20) for i in range(3)]
 
 
-def test_if_the_write_fails_every_caller_of_the_group_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_if_the_write_fails_every_caller_of_the_group_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "audit.jsonl"
 
     async def main() -> None:

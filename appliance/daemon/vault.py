@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import pwd
-import resource
 import signal
 import time
 import traceback
@@ -23,7 +21,7 @@ from appliance.identity.workloads import compile_workloads
 from appliance.ipc.client import IpcClient
 from appliance.ipc.server import IpcServer
 from appliance.metrics.tally import Tally
-from appliance.model.errors import EnvironmentFailed, InternalError
+from appliance.model.errors import InternalError
 from appliance.vault.authority import Authority
 from appliance.vault.cloakroom import Cloakroom
 from appliance.vault.heads import HeadSigner
@@ -36,11 +34,11 @@ from appliance.vault.placeholders import Registry
 from appliance.vault.service import Service
 from appliance.vault.stores import store_of
 from appliance.vault.stores.cache import SecretCache
+from appliance.vault.stores.credential import Read, read_credentials
 from appliance.vault.stores.sources import secret_variables
 from appliance.vault.upkeep import Upkeep, report
 
 log = structlog.get_logger()
-_PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
 def run(config: Config, ready: Callable[[], None]) -> None:
@@ -51,19 +49,10 @@ def run(config: Config, ready: Callable[[], None]) -> None:
     accounts or workloads that cannot be used.
     """
     places, who = Places(config), accounts(config)
-    os.umask(0o077)
     _make_folders(places, who)
+    credentials = read_credentials(config.secrets)
     sandbox.enter(who.vault, _group_of(who.vault))
-    _hide_memory()
-    uvloop.run(_run(config, places, who, ready))
-
-
-def _hide_memory() -> None:
-    """No core dump, no ptrace(2) or /proc/PID/mem by the same uid: prctl(2), PR_SET_DUMPABLE. It is reset by a
-    change of uid, so this comes after it."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        raise EnvironmentFailed("sandbox", f"PR_SET_DUMPABLE: {os.strerror(ctypes.get_errno())}")
+    uvloop.run(_run(config, places, who, credentials, ready))
 
 
 def _make_folders(places: Places, who: Accounts) -> None:
@@ -93,7 +82,7 @@ def _group_of(uid: int) -> int:
         return uid
 
 
-async def _run(config: Config, places: Places, who: Accounts, ready: Callable[[], None]) -> None:
+async def _run(config: Config, places: Places, who: Accounts, credentials: Read, ready: Callable[[], None]) -> None:
     now, clock = time.time, time.monotonic
     kernel = Kernel(IpcClient("kernel", places.kernel_socket, who.kernel), clock)
     control = IpcClient("control", places.control_socket, who.control)
@@ -104,7 +93,7 @@ async def _run(config: Config, places: Places, who: Accounts, ready: Callable[[]
     registry = Registry(ledger)
     issuer = Issuer(compile_workloads(config.workloads), config.issuer, kernel, keys, now)
     hidden = secret_variables(config.secrets)
-    caches = [(spec, SecretCache(store_of(spec, hidden), spec.cache, clock)) for spec in config.secrets]
+    caches = [(spec, SecretCache(store_of(spec, credentials, hidden), spec.cache, clock)) for spec in config.secrets]
     cloakroom = Cloakroom(caches, registry, issuer, kernel, make_placeholder, now, clock)
     upkeep = Upkeep(places, authority, cloakroom, registry, kernel, now, _tell)
     upkeep.publish()

@@ -57,6 +57,7 @@ class Channel(asyncio.BufferedProtocol):
         "_in",
         "_out",
         "_paused",
+        "_shaken",
         "_sink",
         "_tls",
         "_transport",
@@ -72,6 +73,7 @@ class Channel(asyncio.BufferedProtocol):
         self._in: ssl.MemoryBIO
         self._out: ssl.MemoryBIO
         self._handshake: asyncio.Future[None] | None = None
+        self._shaken = False
         self._closing = False
         self._paused = False
         self._eof = False
@@ -92,32 +94,34 @@ class Channel(asyncio.BufferedProtocol):
     def closing(self) -> bool:
         return self._closing
 
-    async def start_tls(
+    def expect_tls(
         self,
         context: ssl.SSLContext,
         *,
         server_side: bool,
         server_hostname: str | None = None,
         session: ssl.SSLSession | None = None,
-        timeout: float,
     ) -> None:
-        """Does the handshake. Raises PeerError("tls-…") for what the peer did wrong, EnvironmentFailed("tls-slow")
-        after `timeout` seconds; the channel is then aborted. Cancelling leaves it aborted too."""
+        """Sets TLS up, before the channel is connected: no byte is ever taken for plaintext in between."""
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
             self._in, self._out, server_side=server_side, server_hostname=server_hostname, session=session
         )
         self._handshake = asyncio.get_running_loop().create_future()
-        self._shake()
+
+    async def secured(self, timeout: float) -> None:
+        """Returns once the handshake is done. Raises PeerError("tls-…") for what the peer did wrong,
+        EnvironmentFailed("tls-slow") after `timeout` seconds; the channel is then aborted. Cancelling aborts it too."""
+        handshake = self._handshake
+        assert handshake is not None  # noqa: S101  # callers' condition
         try:
-            await asyncio.wait_for(self._handshake, timeout)
+            await asyncio.wait_for(asyncio.shield(handshake), timeout)
         except TimeoutError:
             raise EnvironmentFailed("tls-slow", f"the TLS handshake took over {timeout:g} s") from None
         finally:
-            done = self._handshake.done() and not self._handshake.cancelled() and not self._handshake.exception()
-            self._handshake = None
-            if not done:
+            if not (handshake.done() and handshake.exception() is None):
+                handshake.cancel()
                 self.abort()
 
     def write(self, data: bytes) -> None:
@@ -155,9 +159,9 @@ class Channel(asyncio.BufferedProtocol):
         if self._closing:
             return
         self._closing = True
-        if self._tls is not None and self._handshake is None:
+        if self._shaken:
             try:
-                self._tls.unwrap()
+                cast(ssl.SSLObject, self._tls).unwrap()
             except ssl.SSLError:
                 pass  # we wait for no close_notify of theirs
             self._transport.write(self._out.read())
@@ -173,6 +177,8 @@ class Channel(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+        if self._tls is not None:
+            self._shake()  # a client speaks first; a server finds nothing to read yet
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._buffers.raw
@@ -183,14 +189,14 @@ class Channel(asyncio.BufferedProtocol):
             self._sink.received(bytes(self._buffers.raw_view[:nbytes]))
             return
         self._in.write(self._buffers.raw_view[:nbytes])
-        if self._handshake is not None:
+        if not self._shaken:
             self._shake()
-            if self._handshake is None or not self._handshake.done():
+            if not self._shaken:
                 return
         self._read()
 
     def eof_received(self) -> bool:
-        if self._handshake is not None and not self._handshake.done():
+        if self._tls is not None and not self._shaken:
             self._fail(PeerError("tls-eof", "the peer closed the connection during the TLS handshake"))
             return False
         if not self._eof:
@@ -215,7 +221,6 @@ class Channel(asyncio.BufferedProtocol):
 
     def _shake(self) -> None:
         assert self._tls is not None  # noqa: S101  # callers' condition
-        assert self._handshake is not None  # noqa: S101
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -223,11 +228,11 @@ class Channel(asyncio.BufferedProtocol):
             return
         except ssl.SSLError as error:
             self._flush()  # the alert
-            if not self._handshake.done():
-                self._handshake.set_exception(_tls_error(error))
+            self._fail(_tls_error(error))
             return
+        self._shaken = True
         self._flush()
-        if not self._handshake.done():
+        if self._handshake is not None and not self._handshake.done():
             self._handshake.set_result(None)
 
     def _flush(self) -> None:
@@ -278,7 +283,10 @@ class Channel(asyncio.BufferedProtocol):
     def _fail(self, error: PeerError) -> None:
         if self._handshake is not None and not self._handshake.done():
             self._handshake.set_exception(error)
-        self.abort()
+            self._transport.close()  # not abort: the alert that says why must get out
+            self._closing = True
+        else:
+            self.abort()
 
 
 def _tls_error(error: ssl.SSLError) -> PeerError:

@@ -1,1 +1,9 @@
-"""TODO map"""
+"""Per protocol: what the agent asked -> what is forwarded, refused or answered. Pure.
+
+In: parsed messages (`wire`), a compiled lease (`placeholders`), a plan's decider (`policy`). Out: an operation with
+its verdict, the bytes of the head that goes on, or an answer in the agent's own protocol.
+Always: what is forwarded is written anew from what was parsed, never relayed; a placeholder is swapped only in a head
+whose verdict allows it.
+
+`http` judges requests and writes heads; `problem` says no in HTTP (RFC 9457).
+"""

@@ -1,0 +1,37 @@
+"""What every flow of a worker shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.config.schema import Config
+from appliance.policy.engine import Policy
+from appliance.proxy.certificates import Leaves
+from appliance.proxy.channel import Buffers
+from appliance.proxy.forwarder import Forwarder
+from appliance.proxy.identities import Identities
+from appliance.proxy.leases import Leases
+from appliance.proxy.recorder import Recorder
+from appliance.proxy.tally import ProxyTally
+from appliance.proxy.upstream import Upstreams
+
+
+class PolicyInForce:
+    """The policy that new decisions are made by. Replaced whole, never changed."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.current = policy
+
+
+@dataclass(frozen=True)
+class Services:
+    config: Config
+    buffers: Buffers
+    policy: PolicyInForce
+    identities: Identities
+    leases: Leases
+    leaves: Leaves
+    upstreams: Upstreams
+    names: Forwarder
+    recorder: Recorder
+    tally: ProxyTally

@@ -1,0 +1,251 @@
+"""The far side of a flow: dial the address that was asked for, verify it, keep it for the next request.
+
+A connection belongs to one principal in one job for one destination. It may be used again by another flow of the
+same three, never across them; nor is a TLS session resumed across them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from appliance.config.schema import Limits
+from appliance.model.errors import EnvironmentFailed, PeerError
+from appliance.model.ids import JobId, PrincipalName
+from appliance.proxy.channel import Buffers, Channel
+from appliance.wire.http1 import Event, ResponseReader
+from appliance.wire.names import literal_of
+
+_IDLE_LIFE = 30.0  # seconds that a connection waits for its next flow
+_IDLE_PER_ROUTE = 64
+_IDLE_MOST = 512
+_SESSIONS_MOST = 1024
+
+
+class Route(NamedTuple):
+    """What two flows must share to share a connection."""
+
+    job: JobId
+    principal: PrincipalName
+    host: str
+    address: str
+    port: int
+    tls: bool
+
+
+class Owner(Protocol):
+    """The flow that an upstream connection works for. No method may raise."""
+
+    def upstream_events(self, events: list[Event]) -> None: ...
+    def upstream_failed(self, error: PeerError) -> None: ...
+    def upstream_lost(self) -> None: ...
+    def upstream_hold(self) -> None: ...
+    def upstream_release(self) -> None: ...
+
+
+class Upstream:
+    """One verified connection. The sink of its channel; speaks HTTP/1.1 events to its owner."""
+
+    __slots__ = ("_limits", "channel", "idle_since", "owner", "reader", "requests", "route")
+
+    def __init__(self, route: Route, channel: Channel, limits: Limits) -> None:
+        self.route = route
+        self.channel = channel
+        self.reader = ResponseReader(limits.head_bytes, limits.headers)
+        self.owner: Owner | None = None
+        self.requests = 0
+        self.idle_since = 0.0
+        channel.attach(self)
+
+    @property
+    def usable(self) -> bool:
+        return not self.channel.closing
+
+    # ---- Sink ----
+
+    def received(self, data: bytes) -> None:
+        if self.owner is None:
+            self.channel.abort()  # an idle server has nothing to say; what it says belongs to nobody
+        else:
+            self._events(lambda: self.reader.feed(data))
+
+    def ended(self, clean: bool) -> None:
+        if self.owner is not None:
+            if clean:
+                self._events(self.reader.eof)
+            else:
+                self.owner.upstream_failed(PeerError("upstream-cut", "the server cut the TLS connection off"))
+        self.channel.close()
+
+    def lost(self, error: Exception | None) -> None:
+        owner, self.owner = self.owner, None
+        if owner is not None:
+            owner.upstream_lost()
+
+    def hold(self) -> None:
+        if self.owner is not None:
+            self.owner.upstream_hold()
+
+    def release(self) -> None:
+        if self.owner is not None:
+            self.owner.upstream_release()
+
+    def _events(self, read: Callable[[], list[Event]]) -> None:
+        owner = self.owner
+        try:
+            events = read()
+        except PeerError as error:
+            self.channel.abort()
+            if owner is not None:
+                owner.upstream_failed(error)
+            return
+        if owner is not None and events:
+            owner.upstream_events(events)
+
+
+class Upstreams:
+    """Dials, and keeps what may be used again."""
+
+    def __init__(self, buffers: Buffers, context: ssl.SSLContext, limits: Limits) -> None:
+        self._buffers = buffers
+        self._context = context
+        self._limits = limits
+        self._idle: dict[Route, list[Upstream]] = {}
+        self._idle_count = 0
+        self._sessions: OrderedDict[Route, ssl.SSLSession] = OrderedDict()
+        self.dialled = 0
+        self.reused = 0
+
+    def take(self, route: Route) -> Upstream | None:
+        """An idle connection of this route, if there is one."""
+        idle = self._idle.get(route)
+        while idle:
+            upstream = idle.pop()
+            self._idle_count -= 1
+            if not idle:
+                del self._idle[route]
+            if upstream.usable:
+                self.reused += 1
+                return upstream
+        return None
+
+    def give_back(self, upstream: Upstream) -> None:
+        """Keeps a connection whose last exchange is complete, or closes it."""
+        self.remember_session(upstream)
+        idle = self._idle.setdefault(upstream.route, [])
+        upstream.owner = None
+        if not upstream.usable or len(idle) >= _IDLE_PER_ROUTE or self._idle_count >= _IDLE_MOST:
+            if not idle:
+                del self._idle[upstream.route]
+            upstream.channel.close()
+            return
+        upstream.idle_since = time.monotonic()
+        idle.append(upstream)
+        self._idle_count += 1
+
+    def sweep(self) -> None:
+        """Closes what has waited too long; called about once a second."""
+        oldest = time.monotonic() - _IDLE_LIFE
+        for route in list(self._idle):
+            idle = self._idle[route]
+            keep = [u for u in idle if u.usable and u.idle_since > oldest]
+            for upstream in idle:
+                if upstream not in keep:
+                    upstream.channel.close()
+            self._idle_count -= len(idle) - len(keep)
+            if keep:
+                self._idle[route] = keep
+            else:
+                del self._idle[route]
+
+    def close_job(self, job: JobId) -> None:
+        """Nothing of a job outlives it."""
+        for route in [r for r in self._idle if r.job == job]:
+            for upstream in self._idle.pop(route):
+                self._idle_count -= 1
+                upstream.channel.close()
+        for route in [r for r in self._sessions if r.job == job]:
+            del self._sessions[route]
+
+    def close(self) -> None:
+        for idle in self._idle.values():
+            for upstream in idle:
+                upstream.channel.close()
+        self._idle.clear()
+        self._idle_count = 0
+
+    async def connect(self, route: Route) -> Upstream:
+        """A connection of this route: an idle one, or a new one, dialled and verified.
+
+        Raises EnvironmentFailed with code upstream-refused, -unreachable, -timeout, -certificate or -tls. Cancelling
+        leaves no connection behind.
+        """
+        return self.take(route) or await self._dial(route)
+
+    async def _dial(self, route: Route) -> Upstream:
+        loop = asyncio.get_running_loop()
+        channel = Channel(self._buffers)
+        if route.tls:
+            channel.expect_tls(
+                self._context,
+                server_side=False,
+                server_hostname=literal_of(route.host) or route.host,
+                session=self._sessions.get(route),
+            )
+        try:
+            await asyncio.wait_for(
+                loop.create_connection(lambda: channel, route.address, route.port), self._limits.connect_timeout
+            )
+        except TimeoutError:
+            raise EnvironmentFailed(
+                "upstream-timeout", f"{_where(route)} did not accept within {self._limits.connect_timeout:g} s"
+            ) from None
+        except OSError as error:
+            raise EnvironmentFailed(_dial_code(error), f"{_where(route)}: {_words(error)}") from None
+        self.dialled += 1
+        if route.tls:
+            await self._secure(route, channel)
+        return Upstream(route, channel, self._limits)
+
+    async def _secure(self, route: Route, channel: Channel) -> None:
+        try:
+            await channel.secured(self._limits.handshake_timeout)
+        except PeerError as error:
+            code = "upstream-certificate" if error.code == "tls-certificate" else "upstream-tls"
+            raise EnvironmentFailed(code, f"{_where(route)}: {error}") from None
+        except EnvironmentFailed as error:
+            raise EnvironmentFailed("upstream-timeout", f"{_where(route)}: {error}") from None
+
+    def remember_session(self, upstream: Upstream) -> None:
+        """Keeps the TLS session (RFC 8446 2.2) for the route's next dial."""
+        tls = upstream.channel.tls
+        session = tls.session if tls is not None else None
+        if session is not None and session.has_ticket:
+            self._sessions[upstream.route] = session
+            self._sessions.move_to_end(upstream.route)
+            while len(self._sessions) > _SESSIONS_MOST:
+                self._sessions.popitem(last=False)
+
+
+def _where(route: Route) -> str:
+    return f"{route.host} port {route.port}" + (f" at {route.address}" if route.address != route.host else "")
+
+
+def _dial_code(error: OSError) -> str:
+    if error.errno == errno.ECONNREFUSED:
+        return "upstream-refused"
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+        return "exhausted"
+    if error.errno == errno.ETIMEDOUT:
+        return "upstream-timeout"
+    return "upstream-unreachable"
+
+
+def _words(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else "the connection failed"

@@ -1,0 +1,169 @@
+"""HTTP/1.1: what a request is to policy, and the heads that go on in either direction.
+
+`judge` is called once for each request head, with everything already at hand (lease, decider); it does no I/O and
+decides nothing by itself but what HTTP demands: the request must be for the destination that the flow was opened to.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from appliance.model.errors import Denied, PeerError
+from appliance.model.placeholder import LeasedPlaceholder
+from appliance.model.verdict import Operation, Verdict
+from appliance.placeholders.coding import CODINGS
+from appliance.placeholders.slots import Swapper
+from appliance.wire.http1 import (
+    Framing,
+    Header,
+    RequestHead,
+    ResponseHead,
+    end_to_end,
+    write_request,
+    write_response,
+)
+from appliance.wire.names import split_host_port
+from appliance.wire.target import parse_target, query_names, query_pieces, split_absolute
+
+
+class Decider(Protocol):
+    def verdict(self, operation: Operation) -> Verdict: ...
+
+
+class Judged(Struct, frozen=True):
+    """A request with its verdict. `headers` and `target` carry the secret where a placeholder stood: they are written
+    to the verified upstream and go nowhere else."""
+
+    operation: Operation
+    verdict: Verdict
+    headers: list[Header]
+    target: bytes
+    path: str  # for the record; never with a secret in it
+    used: tuple[tuple[str, LeasedPlaceholder], ...]
+    stray: tuple[str, ...]
+    candidates: tuple[bytes, ...]
+
+    def __repr__(self) -> str:
+        return f"Judged({self.operation!r}, {self.verdict!r}, …)"
+
+
+def split_target(head: RequestHead) -> tuple[bytes, bytes]:
+    """(authority, origin-form) of a request's target; the authority is empty for all but absolute-form.
+    Raises PeerError."""
+    if head.form != "absolute":
+        return b"", head.target
+    return split_absolute(head.target)[1:]
+
+
+def check_host(head: RequestHead, authority: bytes, host: str, port: int, default_port: int) -> None:
+    """SNI, Host, an absolute target and the dialled port must agree. Raises Denied("host-mismatch") or PeerError."""
+    if head.method == "CONNECT":
+        raise Denied("no-connect", "CONNECT asks for a proxy; connections are taken as they are, without one")
+    field = head.get(b"host")
+    for text in (field, authority):
+        if text:
+            named = split_host_port(text, default_port)
+            if named != (host, port):
+                raise Denied(
+                    "host-mismatch",
+                    f"the request is for {named[0]}:{named[1]}, but the connection was opened to {host}:{port}",
+                )
+    if not field and not authority:
+        raise PeerError("missing-host", "the request names no host")
+
+
+def judge(head: RequestHead, origin: bytes, swapper: Swapper, decider: Decider) -> Judged:
+    """The operation, its verdict, and what would be forwarded if it is allowed. `origin`: the target in origin-form.
+
+    Raises PeerError for a target that cannot be read in one way only.
+    """
+    target = parse_target(origin)
+    swap = swapper.swap(end_to_end(head), target.query, target.raw_path)
+    operation = Operation(
+        kind="http",
+        method=head.method,
+        path=target.path,
+        query=query_names(query_pieces(target.query)) if target.query else (),
+        content_type=_media_type(head.get(b"content-type")),
+        # h2c is an offer that may be passed over (RFC 9110 7.8); what it would become could not be judged
+        upgrade="" if head.upgrade == "h2c" else head.upgrade,
+        credentials=tuple(sorted({name for name, _ in swap.used})) if swap.used else (),
+    )
+    return Judged(
+        operation=operation,
+        verdict=decider.verdict(operation),
+        headers=swap.headers,
+        target=origin if swap.query is target.query else target.with_query(swap.query),
+        path=target.path,
+        used=tuple(swap.used),
+        stray=tuple(swap.stray),
+        candidates=tuple(swap.candidates),
+    )
+
+
+def _media_type(value: bytes | None) -> str:
+    """type/subtype in lower case, without parameters (RFC 9110 8.3.1)."""
+    return value.split(b";", 1)[0].strip().lower().decode("latin-1") if value else ""
+
+
+# ---- heads that go on ----
+
+_ACCEPTED = frozenset(coding.encode() for coding in CODINGS) | {b"identity", b"*"}
+
+
+def request_head(head: RequestHead, judged: Judged, *, scrubbed: bool, allow_range: bool) -> bytes:
+    """The head for the upstream. With `scrubbed`, nothing is asked for that could not be scrubbed when it comes back:
+    no part of a body (RFC 9110 14.2 lets a server ignore Range), no coding that we cannot undo, no WebSocket
+    compression (RFC 7692)."""
+    headers = _scrubbable(judged.headers, allow_range) if scrubbed else judged.headers
+    return write_request(
+        head.method,
+        judged.target,
+        headers,
+        "none" if head.framing == "close" else head.framing,
+        head.length,
+        upgrade=judged.operation.upgrade,
+        te_trailers=head.te_trailers,
+    )
+
+
+def _scrubbable(headers: list[Header], allow_range: bool) -> list[Header]:
+    kept: list[Header] = []
+    for field in headers:
+        name = field[0].lower()
+        if name == b"accept-encoding":
+            tokens = [t.strip() for t in field[1].split(b",")]
+            good = [t for t in tokens if t.split(b";", 1)[0].strip().lower() in _ACCEPTED]
+            if len(good) != len(tokens):
+                field = (field[0], b", ".join(good) or b"identity")
+        elif name == b"sec-websocket-extensions" or (name in (b"range", b"if-range") and not allow_range):
+            continue
+        kept.append(field)
+    return kept
+
+
+def response_framing(head: ResponseHead, *, length_changes: bool, version: int) -> Framing:
+    """How the body goes on to an agent of HTTP/1.`version`: as it came, unless scrubbing may change its length or the
+    agent does not know chunks."""
+    if head.framing == "none":
+        return "none"
+    if head.framing == "length" and not length_changes:
+        return "length"
+    return "chunked" if version == 1 else "close"
+
+
+def response_head(head: ResponseHead, headers: list[Header], reason: bytes, framing: Framing, *, close: bool) -> bytes:
+    """The head for the agent; `headers` and `reason` are end to end and scrubbed already."""
+    if framing == "none" and head.length >= 0 and not head.informational and head.status != 204:
+        framing = "length"  # announced, not sent: HEAD, 304
+    return write_response(
+        head.status,
+        reason,
+        headers,
+        framing,
+        head.length,
+        close=close,
+        upgrade=head.upgrade if head.status == 101 else "",
+    )

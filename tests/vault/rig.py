@@ -126,7 +126,7 @@ class Vault:
         self.registry = Registry(self.ledger)
         self.issuer = Issuer(compile_workloads(config.workloads), config.issuer, self.kernel, self.keys, clock.now)
         self.heads = HeadSigner(self.keys, self.ledger)
-        caches = [(each, SecretCache(store_of(each), each.cache, clock.ticks)) for each in specs]
+        caches = [(each, SecretCache(store_of(each, {}), each.cache, clock.ticks)) for each in specs]
         self.cloakroom = Cloakroom(caches, self.registry, self.issuer, self.kernel, make, clock.now, clock.ticks)
         self.tally = Tally("vault")
         self.bugs: list[str] = []

@@ -20,7 +20,7 @@ from appliance.vault.private_files import read_private, write_private
 from appliance.vault.stores import store_of
 from appliance.vault.stores.cache import Held, SecretCache
 from appliance.vault.stores.command import CommandStore
-from appliance.vault.stores.credential import CredentialStore
+from appliance.vault.stores.credential import read_credentials
 from appliance.vault.stores.environment import EnvironmentStore
 from appliance.vault.stores.file import FileStore
 from appliance.vault.stores.sources import Store, secret_variables
@@ -130,16 +130,22 @@ def test_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "does not have it" in why_not(EnvironmentStore("github", "COATCHECK_TEST").fetch)
 
 
+def credential(name: str = "token") -> Store:
+    each = spec(**{"from": {"credential": name}})
+    return store_of(each, read_credentials([each, spec(name="other")]))
+
+
 def test_a_systemd_credential(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    store = CredentialStore("github", "token")
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    assert "LoadCredentialEncrypted=token" in why_not(store.fetch)
+    assert "LoadCredentialEncrypted=token" in why_not(credential().fetch)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert "unit does not have it" in why_not(store.fetch)
+    assert "unit does not have it" in why_not(credential().fetch)
     (tmp_path / "token").write_text(CANARY + "\n")
+    store = credential()
+    (tmp_path / "token").unlink()  # as for an account that may not look
     assert fetched(store) == CANARY.encode()
     for name in ("../token", "", ".", "..", "a/b"):
-        assert "not a credential's name" in why_not(CredentialStore("github", name).fetch)
+        assert "not a credential's name" in why_not(credential(name).fetch)
 
 
 # ---- commands ----
@@ -237,7 +243,7 @@ def test_every_source_has_its_store() -> None:
         ({"url": "https://v.test", "path": "p", "key": "k", "token_environment": "T"}, "KvStore"),
     ):
         each: SecretSpec = spec(**{"from": source})
-        assert type(store_of(each)).__name__ == kind
+        assert type(store_of(each, {})).__name__ == kind
     assert secret_variables([each, spec()]) == {"T", "COATCHECK_TEST_CANARY"}
 
 

@@ -8,7 +8,7 @@ from typing import Protocol, assert_never
 from appliance.config.schema import FromCommand, FromCredential, FromEnvironment, FromFile, FromVault, SecretSpec
 from appliance.model.secret import Secret
 from appliance.vault.stores.command import CommandStore
-from appliance.vault.stores.credential import CredentialStore
+from appliance.vault.stores.credential import CredentialStore, Read
 from appliance.vault.stores.environment import EnvironmentStore
 from appliance.vault.stores.file import FileStore
 from appliance.vault.stores.kv import KvStore
@@ -21,8 +21,9 @@ class Store(Protocol):
         ...
 
 
-def store_of(spec: SecretSpec, hidden: Collection[str] = ()) -> Store:
-    """The store that `spec` names. `hidden`: variables of ours that no command is given."""
+def store_of(spec: SecretSpec, credentials: Read, hidden: Collection[str] = ()) -> Store:
+    """The store that `spec` names. `credentials`: what systemd gave us; `hidden`: variables of ours that no command
+    is given."""
     source = spec.source
     match source:
         case FromFile():
@@ -32,7 +33,7 @@ def store_of(spec: SecretSpec, hidden: Collection[str] = ()) -> Store:
         case FromCommand():
             return CommandStore(spec.name, source.command, source.timeout, hidden)
         case FromCredential():
-            return CredentialStore(spec.name, source.credential)
+            return CredentialStore(spec.name, credentials)
         case FromVault():
             return KvStore(spec.name, source)
         case _:

@@ -98,6 +98,10 @@ secrets:
             uid, lambda: IpcClient("vault", self.places.vault_socket, VAULT).call(method, params, result=result)
         )
 
+    def end_when_told(self, pipe: int) -> None:
+        os.read(pipe, 1)
+        self.end(signal.SIGKILL)
+
 
 @pytest.fixture
 def place(state: Path) -> Iterator[Installation]:

@@ -1,0 +1,132 @@
+"""The order of things: start, memory before load, rounds over all targets, memory after load; medians at the end."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks import memory, scenarios
+from benchmarks.generators import BenchmarkFailed
+from benchmarks.scenarios import Figures
+from benchmarks.setting import Setting
+from benchmarks.targets import Target
+
+NEW = "h1-new-connections"
+BODY = "h1-body-200mb"
+IDLE = "idle-memory"
+
+
+def keepalive_name(connections: int) -> str:
+    return f"h1-keepalive-{connections}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured. Seconds; `rate` is requests a second for the latency."""
+
+    rounds: int
+    connections: tuple[int, ...]
+    warm: float
+    window: float
+    latency_window: float
+    rate: float
+    body_times: int
+    memory_steps: tuple[int, ...]
+    many: bool
+
+
+FULL = Plan(3, (1, 64, 1000), 0.6, 2.5, 3.0, 250, 2, (1, 64, 1000), True)
+QUICK = Plan(1, (64,), 0.3, 1.0, 1.0, 250, 1, (64,), False)
+
+
+@dataclass
+class Results:
+    """Figures by target and scenario, one entry a round."""
+
+    rounds: dict[tuple[str, str], list[Figures]] = field(default_factory=dict)
+    openssl_pair_kb: float = 0.0
+
+    def add(self, target: str, scenario: str, figures: Figures) -> None:
+        self.rounds.setdefault((target, scenario), []).append(figures)
+
+    def medians(self) -> dict[tuple[str, str], Figures]:
+        """The median of each figure over the rounds."""
+        found = {}
+        for key, rounds in self.rounds.items():
+            names = dict.fromkeys(name for figures in rounds for name in figures)
+            found[key] = {name: statistics.median(f[name] for f in rounds if name in f) for name in names}
+        return found
+
+
+Say = Callable[[str], None]
+
+
+def start_all(targets: Sequence[Target], say: Say) -> None:
+    """Raises BenchmarkFailed if one does not come up."""
+    for target in targets:
+        target.start()
+    for target in targets:
+        target.wait_until_ready()
+        say(f"{target.name} is ready")
+
+
+def measure(setting: Setting, targets: Sequence[Target], plan: Plan, results: Results, say: Say) -> None:
+    """Fills `results`; what is there when this raises is whole. Raises BenchmarkFailed."""
+    results.openssl_pair_kb = memory.openssl_pair_kb(setting)
+    proxies = [target for target in targets if target.root is not None]
+    say(f"memory at {', '.join(map(str, plan.memory_steps))} idle connections")
+    for name, figures in memory.idle(setting, proxies, plan.memory_steps).items():
+        figures["kb_per_pair_beyond_openssl"] = figures["kb_per_pair"] - results.openssl_pair_kb
+        results.add(name, IDLE, figures)
+    for number in range(plan.rounds):
+        for scenario, target, step in _round(setting, targets, plan, results, first=number == 0):
+            figures = step()
+            results.add(target.name, scenario, figures)
+            told = ", ".join(f"{name} {value:,.4g}" for name, value in figures.items())
+            say(f"round {number + 1}/{plan.rounds} {scenario} {target.name}: {told}")
+    if plan.many:
+        for target in proxies:
+            say(f"memory of {target.name} after {memory.MANY:,} connections")
+            results.add(target.name, IDLE, memory.after_many(setting, target))
+
+
+def _round(
+    setting: Setting, targets: Sequence[Target], plan: Plan, results: Results, *, first: bool
+) -> Iterator[tuple[str, Target, Callable[[], Figures]]]:
+    """Every scenario, and within it every target: what is to be compared is measured within seconds. Slow targets are
+    in the first round only."""
+    mine = [target for target in targets if first or not target.slow]
+    for target in mine:
+        yield NEW, target, lambda target=target: scenarios.new_connections(setting, target, plan.warm, plan.window)  # type: ignore[misc]
+    for count in plan.connections:
+        name = keepalive_name(count)
+        for target in mine:
+            warm = plan.warm + _handshakes(results, target, count)
+
+            def busy(target: Target = target, count: int = count, warm: float = warm) -> Figures:
+                return scenarios.keepalive(setting, target, count, warm, plan.window)
+
+            def calm(target: Target = target, count: int = count, warm: float = warm) -> Figures:
+                return scenarios.latency(setting, target, count, plan.rate, warm, plan.latency_window)
+
+            if target.root is not None:
+                yield name, target, busy
+            yield name, target, calm
+    for target in mine:
+        yield BODY, target, lambda target=target: scenarios.body(target, plan.body_times)  # type: ignore[misc]
+
+
+def _handshakes(results: Results, target: Target, connections: int) -> float:
+    """Seconds that the target needs to take so many connections, by what this run has seen, and half as much again."""
+    rate = results.medians()[target.name, NEW]["connections_per_s"]
+    if rate <= 0:
+        raise BenchmarkFailed(f"{target.name} made no connection")
+    return 1.5 * connections / rate
+
+
+def clock() -> Callable[[], float]:
+    """Seconds since now."""
+    begin = time.monotonic()
+    return lambda: time.monotonic() - begin

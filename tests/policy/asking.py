@@ -25,10 +25,27 @@ def policy(*destinations: dict[str, Any], modules: dict[str, str] | None = None)
 
 def claims(name: str = "deploy", groups: tuple[str, ...] = (), label: str = "agent") -> Claims:
     facts = ProcessFacts(
-        pid=7, start_ticks=7, uid=1000, gid=1000, groups=(), exe="/usr/bin/curl", exe_inode=7, exe_device=7,
-        exe_sha256="ab" * 32, cmdline=("curl",), comm="curl", cgroup="/jobs/j-1", cgroup_id=7, unit="", netns=7,
-        ancestors=(), job=JobId("j-1"), job_label=label, launched_uid=1000, complete=True,
-    )  # fmt: skip
+        pid=7,
+        start_ticks=7,
+        uid=1000,
+        gid=1000,
+        groups=(),
+        exe="/usr/bin/curl",
+        exe_inode=7,
+        exe_device=7,
+        exe_sha256="ab" * 32,
+        cmdline=("curl",),
+        comm="curl",
+        cgroup="/jobs/j-1",
+        cgroup_id=7,
+        unit="",
+        netns=7,
+        ancestors=(),
+        job=JobId("j-1"),
+        job_label=label,
+        launched_uid=1000,
+        complete=True,
+    )
     return Claims("test", PrincipalName(name), groups, JobId("j-1"), facts, 0, 300, "t-1")
 
 

@@ -28,15 +28,28 @@ def refusal(text: str) -> str:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("ports: 443", "ports"), ("ports: [0]", "ports"), ("ports: [65536]", "ports"), ("ports: [https]", "ports"),
-        ("protocol: https", "protocol"), ("addresses: [10.0.0.0/33]", "addresses"), ("addresses: [10.0.0.1/8]", "network"),
-        ("principals: deploy", "principals"), ("principals: [De]", "principals"), ("groups: [a b]", "groups"),
-        ("labels: [-x]", "labels"), ("secrets: [S]", "secrets"), ("allow_range: [1]", "allow_range"),
-        ("upgrade: websocket", "upgrade"), ("rules: all", "rules"), ("rules: [x]", "rules"), ("rulez: []", "rules"),
-        ("principal: [deploy]", "principals"), ("protocol: tunnel\n    secrets: [s]", "tunnel"),
+        ("ports: 443", "ports"),
+        ("ports: [0]", "ports"),
+        ("ports: [65536]", "ports"),
+        ("ports: [https]", "ports"),
+        ("protocol: https", "protocol"),
+        ("addresses: [10.0.0.0/33]", "addresses"),
+        ("addresses: [10.0.0.1/8]", "network"),
+        ("principals: deploy", "principals"),
+        ("principals: [De]", "principals"),
+        ("groups: [a b]", "groups"),
+        ("labels: [-x]", "labels"),
+        ("secrets: [S]", "secrets"),
+        ("allow_range: [1]", "allow_range"),
+        ("upgrade: websocket", "upgrade"),
+        ("rules: all", "rules"),
+        ("rules: [x]", "rules"),
+        ("rulez: []", "rules"),
+        ("principal: [deploy]", "principals"),
+        ("protocol: tunnel\n    secrets: [s]", "tunnel"),
         ("protocol: tunnel\n    rules: []", "tunnel"),
     ],
-)  # fmt: skip
+)
 def test_destination_keys(line: str, says: str) -> None:
     message = refusal(f"{BASE}    {line}\n")
     assert message.startswith("data.yaml:")
@@ -46,12 +59,22 @@ def test_destination_keys(line: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("methods: GET", "methods"), ("methods: [get]", "methods"), ("paths: /a", "paths"), ("paths: [a]", "starts with /"),
-        ("paths: [/ä]", "ASCII"), ("content_types: a/b", "content_types"), ("credentials: a", "credentials"),
-        ("credentials: [A]", "credentials"), ("query: q", "query"), ("decision: permit", "decision"),
-        ("reason: [x]", "reason"), ("ask: {a: b}", "ask"), ("method: [GET]", "methods"), ("path: [/a]", "paths"),
+        ("methods: GET", "methods"),
+        ("methods: [get]", "methods"),
+        ("paths: /a", "paths"),
+        ("paths: [a]", "starts with /"),
+        ("paths: [/ä]", "ASCII"),
+        ("content_types: a/b", "content_types"),
+        ("credentials: a", "credentials"),
+        ("credentials: [A]", "credentials"),
+        ("query: q", "query"),
+        ("decision: permit", "decision"),
+        ("reason: [x]", "reason"),
+        ("ask: {a: b}", "ask"),
+        ("method: [GET]", "methods"),
+        ("path: [/a]", "paths"),
     ],
-)  # fmt: skip
+)
 def test_rule_keys(line: str, says: str) -> None:
     message = refusal(f"{RULE}        {line}\n")
     assert re.match(r"data\.yaml:\d+: ", message)
@@ -61,10 +84,25 @@ def test_rule_keys(line: str, says: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        "", "*", "*.", "a*.example.com", "*.*.example.com", "a.*.com", "API.example.com", "api.example.com.", "a..b",
-        ".example.com", "api.example.com:443", "https://a.example", "a/b", "a b", "user@a", "exämple.com", "a\\0b",
+        "",
+        "*",
+        "*.",
+        "a*.example.com",
+        "*.*.example.com",
+        "a.*.com",
+        "API.example.com",
+        "api.example.com.",
+        "a..b",
+        ".example.com",
+        "api.example.com:443",
+        "https://a.example",
+        "a/b",
+        "a b",
+        "user@a",
+        "exämple.com",
+        "a\\0b",
     ],
-)  # fmt: skip
+)
 def test_hosts(host: str) -> None:
     message = refusal(f'destinations:\n  - name: api\n    hosts: ["{host}"]\n')
     assert "destinations[0].hosts" in message
@@ -80,13 +118,19 @@ def test_what_is_needed(missing: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("destinations: []\ndestinations: []\n", ":2: "), ("destination: []\n", "destinations"), ("- a\n", "mapping"),
-        ("destinations:\n\t- name: a\n", ":2: "), ("destinations: [\n", "data.yaml:"), ("destinations: 3\n", "destinations"),
-        (BASE + BASE.partition("\n")[2], "two destinations named api"), ("destinations: []\n---\na: 1\n", "data.yaml"),
-        (BASE + "    ports: [443]\n    ports: [80]\n", ":5: "), (BASE + "    hosts: []\n", ":4: "),
+        ("destinations: []\ndestinations: []\n", ":2: "),
+        ("destination: []\n", "destinations"),
+        ("- a\n", "mapping"),
+        ("destinations:\n\t- name: a\n", ":2: "),
+        ("destinations: [\n", "data.yaml:"),
+        ("destinations: 3\n", "destinations"),
+        (BASE + BASE.partition("\n")[2], "two destinations named api"),
+        ("destinations: []\n---\na: 1\n", "data.yaml"),
+        (BASE + "    ports: [443]\n    ports: [80]\n", ":5: "),
+        (BASE + "    hosts: []\n", ":4: "),
         ("destinations:\n  - !!python/object/apply:os.system [id]\n", "data.yaml"),
     ],
-)  # fmt: skip
+)
 def test_the_file(text: str, says: str) -> None:
     assert says in refusal(text)
 

@@ -42,11 +42,24 @@ def test_a_host_that_is_not_listed_is_never_allowed(host: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        "evilapi.example.com", "api.example.com.evil.net", "api.example.com.", "API.example.com", "api.example.com\0",
-        "api.example.com\n", "\napi.example.com", "evil.net\0.api.example.com", "x.api.example.com", "example.com",
-        "apiXexample.com", "", " api.example.com", "api.example.com:443", "user@api.example.com", "api。example.com",
+        "evilapi.example.com",
+        "api.example.com.evil.net",
+        "api.example.com.",
+        "API.example.com",
+        "api.example.com\0",
+        "api.example.com\n",
+        "\napi.example.com",
+        "evil.net\0.api.example.com",
+        "x.api.example.com",
+        "example.com",
+        "apiXexample.com",
+        "",
+        " api.example.com",
+        "api.example.com:443",
+        "user@api.example.com",
+        "api。example.com",
     ],
-)  # fmt: skip
+)
 def test_a_name_that_only_looks_alike_is_denied(host: str) -> None:
     assert RULED.plan(claims(), destination(host)).decision == "deny"
     assert RULED.name_allowed(claims(), host).decision == "deny"
@@ -90,8 +103,12 @@ def test_principal_or_group_and_label() -> None:
 
 @pytest.mark.parametrize(
     ("protocol", "seen", "mode", "tls"),
-    [("http", {"tls"}, "http", True), ("plain-http", {"http"}, "http", False), ("tunnel", {"tls", "unknown"}, "tunnel", True)],
-)  # fmt: skip
+    [
+        ("http", {"tls"}, "http", True),
+        ("plain-http", {"http"}, "http", False),
+        ("tunnel", {"tls", "unknown"}, "tunnel", True),
+    ],
+)
 def test_protocol(protocol: str, seen: set[str], mode: str, tls: bool) -> None:
     p = policy(spec(protocol=protocol))
     for each in ("tls", "http", "unknown", "dns"):
@@ -126,13 +143,25 @@ def test_a_refusal_says_why_and_how_to_ask() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"method": "OPTIONS"}, {"method": "get"}, {"path": "/b"}, {"path": "/a"}, {"path": "/A/x"}, {"path": "x/a/b"},
-        {"path": "/x/a/b"}, {"path": "*"}, {"method": "POST", "path": "/a/x/y/b"}, {"method": "POST", "path": "/a/x/bc"},
-        {"method": "POST", "path": "/a/x%2Fy/b"}, {"method": "PUT", "content_type": "text/plain"},
-        {"method": "PUT"}, {"method": "PATCH"}, {"method": "PATCH", "credentials": ("b",)},
-        {"method": "PATCH", "credentials": ("a", "b")}, {"method": "DELETE", "credentials": ("a",)},
+        {"method": "OPTIONS"},
+        {"method": "get"},
+        {"path": "/b"},
+        {"path": "/a"},
+        {"path": "/A/x"},
+        {"path": "x/a/b"},
+        {"path": "/x/a/b"},
+        {"path": "*"},
+        {"method": "POST", "path": "/a/x/y/b"},
+        {"method": "POST", "path": "/a/x/bc"},
+        {"method": "POST", "path": "/a/x%2Fy/b"},
+        {"method": "PUT", "content_type": "text/plain"},
+        {"method": "PUT"},
+        {"method": "PATCH"},
+        {"method": "PATCH", "credentials": ("b",)},
+        {"method": "PATCH", "credentials": ("a", "b")},
+        {"method": "DELETE", "credentials": ("a",)},
     ],
-)  # fmt: skip
+)
 def test_what_no_rule_allows_is_denied(changes: dict[str, Any]) -> None:
     assert decided(**changes) == ("deny", "api/default-deny")
 

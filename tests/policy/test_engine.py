@@ -21,8 +21,13 @@ def rego(**rules: str) -> Policy:
 
 @pytest.mark.parametrize(
     "text",
-    ["package coatcheck\nplan := ", HEAD + f"plan := {DENY}\nverdict := {DENY}\n", "package other\nimport rego.v1\na := 1\n", HEAD + "plan := nothing(1)\n"],
-)  # fmt: skip
+    [
+        "package coatcheck\nplan := ",
+        HEAD + f"plan := {DENY}\nverdict := {DENY}\n",
+        "package other\nimport rego.v1\na := 1\n",
+        HEAD + "plan := nothing(1)\n",
+    ],
+)
 def test_a_broken_bundle_is_refused_and_the_old_policy_stays(text: str) -> None:
     old = policy(spec())
     before = old.plan(claims(), destination())
@@ -40,7 +45,9 @@ def test_an_error_names_file_and_line() -> None:
         policy(modules={"broken.rego": HEAD + "plan := \n"})
 
 
-@pytest.mark.parametrize("answer", ['"allow"', "true", "{}", '{"decision": "maybe", "rule": "x"}', '{"decision": "allow"}', "[1]", "null"])  # fmt: skip
+@pytest.mark.parametrize(
+    "answer", ['"allow"', "true", "{}", '{"decision": "maybe", "rule": "x"}', '{"decision": "allow"}', "[1]", "null"]
+)
 def test_a_malformed_answer_is_no_policy(answer: str) -> None:
     with pytest.raises(EnvironmentFailed):
         rego(plan=answer)
@@ -93,7 +100,10 @@ def test_the_version_follows_the_content() -> None:
 
 
 def test_a_remembered_answer_is_for_the_same_question_only() -> None:
-    p = policy(spec(rules=[{"name": "r", "methods": ["GET"], "paths": ["/a/**"]}]), spec("two", hosts=["two.example"], groups=["g"]))  # fmt: skip
+    p = policy(
+        spec(rules=[{"name": "r", "methods": ["GET"], "paths": ["/a/**"]}]),
+        spec("two", hosts=["two.example"], groups=["g"]),
+    )
     for _ in range(2):
         plan = p.plan(claims(), destination())
         assert p.decider(claims(), destination(), plan) is p.decider(claims(), destination(), plan)

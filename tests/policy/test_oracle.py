@@ -96,9 +96,12 @@ def judged(d: dict[str, Any], o: dict[str, Any]) -> str:
             o["method"] in r.get("methods", [o["method"]])
             and any(glob_fits(g, o["path"]) for g in r.get("paths", ["/**"]))
             and o["content_type"] in r.get("content_types", [o["content_type"]])
-            and ("credentials" not in r or set(o["credentials"]) & set(r["credentials"])
-                 or not (o["credentials"] or r["credentials"]))
-        ):  # fmt: skip
+            and (
+                "credentials" not in r
+                or set(o["credentials"]) & set(r["credentials"])
+                or not (o["credentials"] or r["credentials"])
+            )
+        ):
             return str(r["decision"])
     return "deny"
 

@@ -36,8 +36,11 @@ def outcomes(text: str) -> dict[str, TestResult]:
 def test_each_test_has_its_outcome() -> None:
     results = outcomes(TEST)
     assert {name: result.passed for name, result in results.items()} == {
-        "test_yes": True, "test_no": False, "test_false": False, "test_breaks": False,
-    }  # fmt: skip
+        "test_yes": True,
+        "test_no": False,
+        "test_false": False,
+        "test_breaks": False,
+    }
     assert "mine_test.rego:7" in results["test_breaks"].error
     assert not results["test_no"].error
 
@@ -48,7 +51,7 @@ def test_results_are_the_same_every_time() -> None:
 
 
 def test_tests_that_do_not_compile_are_an_error() -> None:
-    with pytest.raises(EnvironmentFailed, match="mine_test.rego"):
+    with pytest.raises(EnvironmentFailed, match=r"mine_test\.rego"):
         outcomes("package mine_test\ntest_x if {\n")
 
 
@@ -98,9 +101,12 @@ def test_an_explanation_of_a_refusal() -> None:
 
 def config(**changes: Any) -> Config:
     secret = {
-        "name": "token", "from": {"file": "/x"}, "destinations": ["api"], "hosts": ["api.example.com"],
+        "name": "token",
+        "from": {"file": "/x"},
+        "destinations": ["api"],
+        "hosts": ["api.example.com"],
         "slots": [{"in": "header", "name": "authorization"}],
-    }  # fmt: skip
+    }
     workload = {"name": "deploy", "match": {"uid": [1]}, "groups": ["ci"]}
     return Config.model_validate({"secrets": [{**secret, **changes}], "workloads": [workload]})
 
@@ -116,9 +122,12 @@ def test_configuration_and_policy_that_agree() -> None:
 @pytest.mark.parametrize(
     ("secret", "of_policy", "says"),
     [
-        ({"destinations": ["elsewhere"]}, {}, "elsewhere"), ({"hosts": ["other.example.com"]}, {}, "host"),
-        ({"name": "other"}, {}, "token"), ({}, {"principals": ["nobody"]}, "nobody"), ({}, {"groups": ["none"]}, "none"),
+        ({"destinations": ["elsewhere"]}, {}, "elsewhere"),
+        ({"hosts": ["other.example.com"]}, {}, "host"),
+        ({"name": "other"}, {}, "token"),
+        ({}, {"principals": ["nobody"]}, "nobody"),
+        ({}, {"groups": ["none"]}, "none"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_agree_is_named(secret: dict[str, Any], of_policy: dict[str, Any], says: str) -> None:
     assert any(says in problem for problem in problems(config(**secret), **of_policy))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
 import os
@@ -25,6 +26,7 @@ import requests
 from appliance.config.schema import FromVault, Tls
 from appliance.model.errors import EnvironmentFailed
 from appliance.vault.authority import Authority
+from appliance.vault.stores import kv
 from appliance.vault.stores.kv import KvStore
 from tests.vault.rig import CANARY, run
 
@@ -206,7 +208,7 @@ def odd_server(status: int, headers: dict[str, str], body: bytes, tls: ssl.SSLCo
     listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     if tls is not None:
         listener.socket = tls.wrap_socket(listener.socket, server_side=True)
-    thread = threading.Thread(target=listener.serve_forever)
+    thread = threading.Thread(target=listener.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield f"http{'s' if tls else ''}://127.0.0.1:{listener.server_port}"
@@ -253,12 +255,18 @@ def test_the_server_must_be_trusted(state: Path, tmp_path: Path) -> None:
     with odd_server(200, {}, b'{"data": {"data": {"token": "over-tls"}}}', context) as url:
         assert "its certificate is not trusted" in why_not(store(url))
         assert run(store(url, ca_file=str(tmp_path / "ca.pem")).fetch).reveal() == b"over-tls"
-        assert why_not(store(url, ca_file=str(tmp_path / "missing.pem")))
+        missing = str(tmp_path / "missing.pem")
+        assert f"ca_file {missing} cannot be read" in why_not(store(url, ca_file=missing))
+
+
+def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kv, "_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert "no answer within 0.2 s" in why_not(store(f"http://127.0.0.1:{silent.getsockname()[1]}"))
 
 
 def test_many_at_once(server: Server) -> None:
     """Fetches run in threads: they do not disturb each other or the loop."""
-    import asyncio
 
     async def scenario() -> list[bytes]:
         return [v.reveal() for v in await asyncio.gather(*(store(server.url).fetch() for _ in range(20)))]

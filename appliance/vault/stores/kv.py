@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import hvac
@@ -16,7 +17,10 @@ from appliance.model.secret import Secret
 from appliance.vault.stores.file import FileStore
 from appliance.vault.stores.value import Origin
 
-_TIMEOUT = 10.0  # seconds, to connect and between two reads
+_TIMEOUT = 5.0  # seconds, to connect and between two reads
+_AT_MOST = 15.0  # seconds, all in all
+# Threads of their own: a server that hangs must not hold up what else is read in threads
+_threads = ThreadPoolExecutor(16, "kv")
 
 
 class KvStore:
@@ -30,7 +34,11 @@ class KvStore:
 
     async def fetch(self) -> Secret:
         token = await self._token()
-        data = await asyncio.to_thread(self._read, token)
+        try:
+            async with asyncio.timeout(_AT_MOST):
+                data = await asyncio.get_running_loop().run_in_executor(_threads, self._read, token)
+        except TimeoutError:
+            raise self._slow(_AT_MOST) from None
         if self._source.key not in data:
             raise self._origin.unavailable(f"there is no key {self._source.key} in it", "write it, or correct the key")
         value = data[self._source.key]
@@ -107,6 +115,9 @@ class KvStore:
             "the token has no right to read it", f'give its policy capabilities = ["read"] on {capability}'
         )
 
+    def _slow(self, seconds: float) -> EnvironmentFailed:
+        return self._origin.unavailable(f"no answer within {seconds:g} s", "see whether the server is well")
+
     def _failure(self, error: Exception) -> EnvironmentFailed:
         match error:
             case EnvironmentFailed():
@@ -130,9 +141,11 @@ class KvStore:
                     "its certificate is not trusted", "set ca_file to the authority that signed it"
                 )
             case requests.exceptions.Timeout():
-                return self._origin.unavailable(f"no answer within {_TIMEOUT:g} s", "see whether the server is well")
+                return self._slow(_TIMEOUT)
             case requests.exceptions.ConnectionError():
                 return self._origin.unavailable("the server cannot be reached", "start it, or correct url")
+            case OSError() if not isinstance(error, requests.exceptions.RequestException):
+                return self._origin.unavailable(f"ca_file {self._source.ca_file} cannot be read", "correct it")
             case _:
                 return self._origin.unavailable(
                     f"the answer cannot be used ({type(error).__name__})", "see that url is a Vault or OpenBao server"

@@ -21,7 +21,7 @@ from appliance.identity.workloads import compile_workloads
 from appliance.ipc.client import IpcClient
 from appliance.ipc.server import IpcServer
 from appliance.metrics.tally import Tally
-from appliance.model.errors import InternalError
+from appliance.model.errors import EnvironmentFailed, InternalError
 from appliance.vault.authority import Authority
 from appliance.vault.cloakroom import Cloakroom
 from appliance.vault.heads import HeadSigner
@@ -56,22 +56,27 @@ def run(config: Config, ready: Callable[[], None]) -> None:
 
 
 def _make_folders(places: Places, who: Accounts) -> None:
-    """Where nobody has made them yet. Run as root they belong to the vault; the key's folder is nobody else's."""
-    folders = {
-        places.vault_state: 0o700,
-        Path(places.vault_socket).parent: 0o755,
-        Path(places.ca_file).parent: 0o755,
-    }
-    for folder, mode in folders.items():
-        if not folder.exists():
-            for above in reversed(folder.parents):
-                if not above.exists():
-                    above.mkdir()
-                    above.chmod(0o755)
-            folder.mkdir()
-            folder.chmod(mode)
-            if os.geteuid() == 0:
+    """The vault's folders, as they must be. What is there under another account's name is not taken over: the keys
+    in it may be known to somebody. Raises EnvironmentFailed for that."""
+    state, public = places.vault_state, (Path(places.vault_socket).parent, Path(places.ca_file).parent)
+    try:
+        for folder in (state, *public):
+            folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if not folder.exists():
+                folder.mkdir(mode=0o700)
                 os.chown(folder, who.vault, _group_of(who.vault))
+            elif folder in public:
+                os.chown(folder, who.vault, _group_of(who.vault))
+            folder.chmod(0o755 if folder in public else 0o700)
+    except OSError as error:
+        raise EnvironmentFailed("vault-state", f"{error.filename} cannot be made: {error.strerror}") from None
+    owner = state.stat().st_uid
+    if owner != who.vault:
+        raise EnvironmentFailed(
+            "vault-state",
+            f"{state} belongs to uid {owner}, but the vault runs as uid {who.vault}: if its keys are still to be "
+            f"trusted, chown -R {who.vault} {state}",
+        )
 
 
 def _group_of(uid: int) -> int:
@@ -119,6 +124,7 @@ async def _until_stopped(background: list[Coroutine[None, None, None]], ready: C
     ended = [task for task in tasks if task.done()]
     for task in (stopping, *tasks):
         task.cancel()
+    await asyncio.gather(stopping, *tasks, return_exceptions=True)
     if ended:
         raise InternalError(f"a task of the vault ended: {type(ended[0].exception()).__name__}")
 

@@ -289,6 +289,12 @@ def test_files_of_others_stop_the_start_with_a_reason(place: Installation) -> No
     assert "Traceback" not in place.log.read_text()
 
 
+def test_a_state_folder_of_another_account_is_not_taken_over(place: Installation) -> None:
+    place.places.vault_state.mkdir(parents=True)
+    with pytest.raises(AssertionError, match=f"belongs to uid 0, but the vault runs as uid {VAULT}"):
+        place.start()
+
+
 def test_a_running_command_ends_with_the_vault(place: Installation) -> None:
     pid_file = place.base / "pid"
     pid_file.touch()

@@ -318,6 +318,28 @@ def test_a_disk_that_fails_grants_nothing(state: Path) -> None:
     run(scenario)
 
 
+def test_a_full_disk_is_said_and_nothing_is_lost(state: Path) -> None:
+    async def scenario() -> None:
+        ledger = Ledger(state)
+        registry = Registry(ledger)
+        pages = ledger._database.execute("PRAGMA page_count").fetchone()[0]
+        ledger._database.execute(f"PRAGMA max_page_count = {pages + 2}")
+        texts: list[str] = []
+        with pytest.raises(EnvironmentFailed, match="disk is full"):  # noqa: PT012
+            for number in range(1000):
+                job = JobId(f"j-{number}")
+                texts.append(await registry.grant(job, SECRETS[0], fresh(), NOW + 10, None, NOW))
+        assert texts
+        ledger._database.execute("PRAGMA max_page_count = 100000")
+        await registry.grant(JobId("j-later"), SECRETS[0], fresh(), NOW + 10, None, NOW)
+        await ledger.close()
+        again = Ledger(state)
+        assert len(again.placeholders()) == len(texts) + 1
+        await again.close()
+
+    run(scenario)
+
+
 def test_one_bad_change_does_not_fail_the_others(state: Path) -> None:
     async def scenario() -> None:
         ledger = Ledger(state)

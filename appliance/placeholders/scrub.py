@@ -175,9 +175,9 @@ class ScrubStream:
             return replace(data, found, hold)
         return data if hold == len(data) else data[:hold]
 
-    def flush(self) -> bytes:
-        """The rest, at the body's end."""
-        data, self._held = self._held, b""
+    def flush(self, last: bytes = b"") -> bytes:
+        """The rest, at the body's end. `last`: its last bytes, if they are known to be that; nothing is held then."""
+        data, self._held = self._held + last if self._held else last, b""
         if not data:
             return b""
         data, count = self._scrubber.text(data)

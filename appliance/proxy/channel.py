@@ -38,12 +38,27 @@ class Sink(Protocol):
 
 
 class Buffers:
-    """The read buffers that all channels of a worker share."""
+    """What all channels of a worker share: the read buffers, and the list of those that have something to send.
+
+    What one turn of the loop writes goes out together at its end: several writes of a channel are one system call, and
+    a peer that the first write wakes finds the others there already, instead of being woken for each.
+    """
 
     def __init__(self) -> None:
         self.raw = bytearray(READ_SIZE)
         self.raw_view = memoryview(self.raw)
         self.plain_view = memoryview(bytearray(READ_SIZE))
+        self._unsent: list[Channel] = []
+
+    def send_later(self, channel: Channel) -> None:
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._unsent.append(channel)
+
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        for channel in unsent:
+            channel.send()
 
 
 class Channel(asyncio.BufferedProtocol):
@@ -61,6 +76,8 @@ class Channel(asyncio.BufferedProtocol):
         "_sink",
         "_tls",
         "_transport",
+        "_unsent",
+        "_waiting",
         "received_bytes",
         "sent_bytes",
     )
@@ -77,6 +94,8 @@ class Channel(asyncio.BufferedProtocol):
         self._closing = False
         self._paused = False
         self._eof = False
+        self._waiting = False  # in the buffers' list
+        self._unsent: list[bytes] = []  # without TLS; with it, what waits is in `_out`
         self.received_bytes = 0  # plaintext
         self.sent_bytes = 0
 
@@ -130,8 +149,11 @@ class Channel(asyncio.BufferedProtocol):
             return
         self.sent_bytes += len(data)
         tls = self._tls
+        if not self._waiting:
+            self._waiting = True
+            self._buffers.send_later(self)
         if tls is None:
-            self._transport.write(data)
+            self._unsent.append(data)
             return
         try:
             written = tls.write(data)
@@ -141,8 +163,18 @@ class Channel(asyncio.BufferedProtocol):
                     written += tls.write(view[written : written + _RECORD])
         except ssl.SSLError as error:
             self._fail(_tls_error(error))
+
+    def send(self) -> None:
+        """Hands what was written to the transport."""
+        self._waiting = False
+        if self._transport.is_closing():
             return
-        self._transport.write(self._out.read())
+        if self._tls is not None:
+            if self._out.pending:
+                self._transport.write(self._out.read())
+        elif self._unsent:
+            unsent, self._unsent = self._unsent, []
+            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     def pause(self) -> None:
         if not self._paused and not self._closing:
@@ -164,7 +196,7 @@ class Channel(asyncio.BufferedProtocol):
                 cast(ssl.SSLObject, self._tls).unwrap()
             except ssl.SSLError:
                 pass  # we wait for no close_notify of theirs
-            self._transport.write(self._out.read())
+        self.send()
         self._transport.close()
 
     def abort(self) -> None:

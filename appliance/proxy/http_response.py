@@ -128,7 +128,8 @@ class ResponseWriter:
             self._take_pieces()
             return
         if self._stream is not None:
-            data = self._stream.feed(data)
+            last = self._framing == "length" and self._left == self._stream.held + len(data)
+            data = self._stream.flush(data) if last else self._stream.feed(data)
         self._put(data)
 
     def end(self, trailers: list[Header]) -> None:

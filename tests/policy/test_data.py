@@ -145,13 +145,13 @@ SEGMENTS = st.text(alphabet="ab/*", max_size=6)
 
 @given(SEGMENTS, st.text(alphabet="ab/", max_size=8))
 def test_path_globs_match_the_whole_path_and_nothing_else(rest: str, path: str) -> None:
-    glob = "/" + re.sub(r"\*{3,}", "**", rest)
+    glob = re.sub(r"/+", "/", "/" + re.sub(r"\*{3,}", "**", rest))
     assert bool(re.fullmatch(path_pattern(glob)[1:-1], "/" + path)) is glob_fits(glob, "/" + path)
 
 
-@given(st.text(alphabet="ab.*+?()[]\\^$|", min_size=1, max_size=8))
+@given(st.text(alphabet="ab.+()$!~;", min_size=1, max_size=8))
 def test_a_path_glob_has_no_other_special_character(text: str) -> None:
-    literal = "/" + text.replace("*", "")
+    literal = "/x" + text
     assert re.match(path_pattern(literal), literal)
     assert not re.match(path_pattern(literal), literal + "x")
     assert not re.match(path_pattern(literal), "x" + literal)

@@ -83,7 +83,7 @@ def test_rules_in_conflict_deny() -> None:
 )
 def test_what_depends_on_more_than_the_input_is_refused(call: str) -> None:
     with pytest.raises(EnvironmentFailed, match=call.split("(")[0]):
-        make_bundle({**MODULES, "mine.rego": f"package mine\nimport rego.v1\nx := {call}\n"}, parse_data(""))
+        Policy(make_bundle({**MODULES, "mine.rego": f"package mine\nimport rego.v1\nx := {call}\n"}, parse_data("")))
 
 
 def test_the_version_follows_the_content() -> None:

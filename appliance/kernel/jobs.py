@@ -100,6 +100,7 @@ class Jobs:
         folder = self._tree.file(path)
         try:
             folder.mkdir()
+            folder.chmod(0o755)  # whatever our umask: a job may read its own limits
         except FileExistsError:
             raise Denied("job-exists", f"there is a job {ask.job} already") from None
         except OSError as error:

@@ -49,7 +49,10 @@ class Jobs:
     def start(self) -> None:
         """Attaches to the parent of all jobs, takes over what an earlier run left, finds existing cgroups.
         Raises EnvironmentFailed if any of it cannot be governed."""
-        self._tree.file(self._root).mkdir(parents=True, exist_ok=True)
+        folder = self._tree.file(self._root)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            folder.chmod(0o755)  # whatever our umask: a job may read its own limits
         root = self._tree.id_of(self._root)
         self._restore()
         for cgroup_id in self._hooks.take_over(self._tree.path_now, self._tree.mount):
@@ -100,7 +103,7 @@ class Jobs:
         folder = self._tree.file(path)
         try:
             folder.mkdir()
-            folder.chmod(0o755)  # whatever our umask: a job may read its own limits
+            folder.chmod(0o755)
         except FileExistsError:
             raise Denied("job-exists", f"there is a job {ask.job} already") from None
         except OSError as error:

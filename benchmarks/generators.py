@@ -8,6 +8,7 @@ large body.
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from dataclasses import dataclass
@@ -19,16 +20,16 @@ HEADER = '-H "Authorization: Bearer $BENCH_TOKEN"'
 URL = f"https://{HOST}"
 LONGEST = 300  # seconds; a generator is stopped when its window is over
 
-# Called by wrk before each request; the first of each connection waits until all have been made.
+# Called by wrk before each request. Until `warm` seconds are over there are none: connections are being made.
 DELAY_LUA = """
-local calls, connections, warm, mean = 0, 0, 0, 0
+local begin, warm, mean = os.time(), 0, 0
 function init(args)
-    connections, warm, mean = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
+    warm, mean = tonumber(args[1]), tonumber(args[2])
     math.randomseed(42)
 end
 function delay()
-    calls = calls + 1
-    if calls <= connections then return warm + math.random(0, 2 * mean) end
+    local left = begin + warm - os.time()
+    if left > 0 then return 1000 * left + math.random(0, mean) end
     return math.random(math.floor(mean / 2), math.ceil(mean * 3 / 2))
 end
 function done(summary, latency)
@@ -64,10 +65,11 @@ def slow_wrk(script: Path, connections: int, rate: float, warm: float, window: f
 
     `script` holds DELAY_LUA. The connections' delays are random, so that requests do not meet more than chance has it.
     """
-    mean = max(2, round(1000 * connections / rate))  # milliseconds
+    mean = max(2, round(1000 * connections / rate))  # milliseconds between two requests of one connection
+    whole = math.ceil(warm)  # wrk and Lua count in whole seconds
     return (
-        f"exec wrk -t1 -c{connections} -d{round(warm + window)} --timeout 60s -s {shlex.quote(str(script))} "
-        f"{HEADER} {URL}/1k -- {connections} {round(1000 * warm)} {mean}"
+        f"exec wrk -t1 -c{connections} -d{whole + math.ceil(window)} --timeout 60s -s {shlex.quote(str(script))} "
+        f"{HEADER} {URL}/1k -- {whole} {mean}"
     )
 
 

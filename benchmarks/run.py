@@ -119,11 +119,11 @@ def _round(
 
 
 def _handshakes(results: Results, target: Target, connections: int) -> float:
-    """Seconds that the target needs to take so many connections, by what this run has seen, and half as much again."""
+    """Seconds that the target needs to take so many connections, by what this run has seen, twice over."""
     rate = results.medians()[target.name, NEW]["connections_per_s"]
     if rate <= 0:
         raise BenchmarkFailed(f"{target.name} made no connection")
-    return 1.5 * connections / rate
+    return 2 * connections / rate
 
 
 def clock() -> Callable[[], float]:

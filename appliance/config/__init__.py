@@ -1,7 +1,7 @@
 """The configuration: its shape, where everything is, and how a file becomes it.
 
-    schema  the shape (pydantic); unknown keys are errors
-    lines   YAML to a model, with one-sentence errors that name file, line, key and what is allowed
-    load    the configuration file
-    places  paths and accounts that follow from it
+schema  the shape (pydantic); unknown keys are errors
+lines   YAML to a model, with one-sentence errors that name file, line, key and what is allowed
+load    the configuration file
+places  paths and accounts that follow from it
 """

@@ -102,7 +102,9 @@ class _ClientConnection(asyncio.Protocol):
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # what create_unix_connection makes; uvloop's is no subclass
+        self._transport = cast(
+            asyncio.Transport, transport
+        )  # what create_unix_connection makes; uvloop's is no subclass
 
     def send(self, frame: bytes) -> None:
         self._transport.write(frame)

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from appliance.model.verdict import Destination, Operation, Plan, Verdict
 from appliance.policy.data import Data, DestinationSpec, Rule
-from appliance.policy.engine import Input, Policy, Subject, DestinationInput
+from appliance.policy.engine import DestinationInput, Input, Policy, Subject
 from appliance.policy.globs import host_pattern, path_pattern
 
 _ON_THE_WIRE = {"http": ("tls",), "plain-http": ("http",), "tunnel": ("tls", "unknown")}

@@ -13,7 +13,8 @@ pytestmark = pytest.mark.world
 
 def test_only_the_service_sees_the_credential(spine: Spine) -> None:
     done = spine.shell(
-        f'echo "$DEMO_TOKEN"; curl -sSi -H "Authorization: Bearer $DEMO_TOKEN" https://{HOST}/echo --data body=$DEMO_TOKEN'
+        'echo "$DEMO_TOKEN"; curl -sSi -H "Authorization: Bearer $DEMO_TOKEN" '
+        f"https://{HOST}/echo --data body=$DEMO_TOKEN"
     )
     assert done.returncode == 0, done.stderr
     placeholder = done.stdout.split("\n", 1)[0]

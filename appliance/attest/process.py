@@ -105,8 +105,25 @@ class Proc:
 
     def executable(self, fd: int) -> _Executable:
         found = os.fstat(fd)
-        path = os.readlink("exe", dir_fd=self._folder)
+        path = self.path_here(found)
         return _Executable(path, found.st_ino, os.major(found.st_dev) << 20 | os.minor(found.st_dev))
+
+    def path_here(self, found: os.stat_result) -> str:
+        """The path of the executable (`found` is its stat), or "" if that path is another file in our own mount
+        namespace: anybody can mount what they like over /usr/bin/curl in a namespace of their own. Where nothing
+        is at that path, because the file was deleted, the kernel's " (deleted)" stays."""
+        path = os.readlink("exe", dir_fd=self._folder)
+        if found.st_nlink == 0:
+            return path
+        try:
+            here = os.stat(path)
+        except OSError:
+            return ""
+        return path if (here.st_dev, here.st_ino) == (found.st_dev, found.st_ino) else ""
+
+    def exe_path(self) -> str:
+        """The same by the link alone, for ancestors. Raises OSError for a kernel thread."""
+        return self.path_here(os.stat("exe", dir_fd=self._folder))
 
     def kernel_device(self, fd: int) -> int | None:
         """The device that the kernel itself has for the file: on btrfs and overlayfs fstat(2) says another one."""
@@ -129,7 +146,7 @@ def _ancestors(parent: int) -> tuple[Ancestor, ...]:
         try:
             with Proc(parent, None) as proc:
                 try:
-                    exe = os.readlink(f"/proc/{parent}/exe")
+                    exe = proc.exe_path()
                 except OSError:
                     exe = ""  # a kernel thread
                 proc.check()

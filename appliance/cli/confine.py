@@ -2,7 +2,8 @@
 
 The hooks follow a socket's own cgroup, so a socket made outside must not come in; and they see IPv4 and IPv6 only, so
 other families that leave the machine are refused by a seccomp filter (seccomp(2)), as is io_uring, which makes sockets
-without a system call that a filter could see.
+without a system call that a filter could see. Refused too is prctl(PR_SET_MM): root in a user namespace of its own may
+by it say that it runs another executable, which is a fact that workloads are recognised by.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final, NamedTuple
 
 FAMILIES: Final = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _FILTER = 38, 22, 2
+_PR_SET_MM = 35
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000  # SECCOMP_RET_*
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, JGE, BPF_RET|K
 _NUMBER_AT, _ARCH_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # struct seccomp_data, little endian
@@ -29,13 +31,14 @@ class _Machine(NamedTuple):
     arch: int
     socket: int
     socketpair: int
+    prctl: int
     io_uring_setup: int
     strange: int  # system calls from here on are another ABI's (x32)
 
 
 _MACHINES: Final = {
-    "x86_64": _Machine(0xC000003E, 41, 53, 425, 0x40000000),
-    "aarch64": _Machine(0xC00000B7, 198, 199, 425, 0xFFFFFFFF),
+    "x86_64": _Machine(0xC000003E, 41, 53, 157, 425, 0x40000000),
+    "aarch64": _Machine(0xC00000B7, 198, 199, 167, 425, 0xFFFFFFFF),
 }
 
 
@@ -89,7 +92,10 @@ def _program() -> bytes:
         (_AT_LEAST, machine.strange, "missing", ""),
         (_EQUAL, machine.io_uring_setup, "refused", ""),
         (_EQUAL, machine.socket, "family", ""),
-        (_EQUAL, machine.socketpair, "family", "allow"),
+        (_EQUAL, machine.socketpair, "family", ""),
+        (_EQUAL, machine.prctl, "", "allow"),
+        (_LOAD, _FIRST_ARGUMENT_AT, "", ""),
+        (_EQUAL, _PR_SET_MM, "refused", "allow"),
     ]
     labels = {"family": len(checks)}
     checks.append((_LOAD, _FIRST_ARGUMENT_AT, "", ""))

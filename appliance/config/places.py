@@ -61,6 +61,14 @@ def accounts(config: Config) -> Accounts:
     return found
 
 
+def group_of(uid: int) -> int:
+    """The account's own group; for a number without an account, the same number."""
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:
+        return uid
+
+
 class Places:
     """Every path of one installation."""
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
 from appliance.control.neighbours import Kernel, Vault
+from appliance.control.peers import has_exited
 from appliance.ipc.messages import Granted, JobCreate, JobEvent, JobInfo
 from appliance.model.errors import CoatcheckError, Denied, EnvironmentFailed, PeerError
 from appliance.model.ids import JobId
@@ -153,7 +153,7 @@ class Jobs:
             job.maybe_made = False
             raise
         view.cgroup = made.cgroup
-        if _has_exited(pidfd):  # then `pid` may have been another process when it was moved
+        if has_exited(pidfd):  # then `pid` may have been another process when it was moved
             raise Denied("caller-gone", "the process that asked for the job has ended")
         return granted
 
@@ -247,10 +247,3 @@ class Jobs:
                 JobStarted(view.started, info.job, info.label, info.launched_uid, 0, info.cgroup, view.secrets)
             )
         self._jobs[info.job] = _Job(view)
-
-
-def _has_exited(pidfd: int) -> bool:
-    """pidfd_open(2): a pidfd is readable once the process has ended."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))

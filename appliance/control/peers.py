@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import struct
 from collections import Counter
@@ -53,6 +54,13 @@ class AdminPeer:
         except (OSError, ValueError):
             raise Denied("caller-gone", "the process that opened this connection has ended") from None
         return fd
+
+
+def has_exited(pidfd: int) -> bool:
+    """pidfd_open(2): a pidfd is readable once the process has ended."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def admin_peer(sock: Any) -> AdminPeer:

@@ -12,11 +12,12 @@ root still sees the status then, which says what is wrong.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import Enum
 
 from appliance.control.neighbours import Kernel
-from appliance.control.peers import AdminPeer
+from appliance.control.peers import AdminPeer, has_exited
 from appliance.model.errors import CoatcheckError, Denied, EnvironmentFailed
 from appliance.model.facts import ProcessFacts
 
@@ -71,11 +72,25 @@ class Rights:
         return standing
 
     async def _job_of(self, peer: AdminPeer) -> ProcessFacts | None:
-        """None: certainly in no job. Raises Denied or EnvironmentFailed if that is not certain."""
+        """None: certainly in no job. Raises Denied or EnvironmentFailed if that is not certain.
+
+        The pid was still the caller's own when it was judged: a connection whose maker has ended, held open by
+        another process, would else have the rights of whoever was given that pid since.
+        """
         if peer.pid <= 0:
             raise Denied("peer", "the process that opened this connection is in a pid namespace that is not seen here")
+        pidfd = peer.pidfd()
         try:
-            return await self._kernel.attest_pid(peer.pid)
+            facts = await self._judge(peer.pid)
+            if has_exited(pidfd):
+                raise Denied("caller-gone", "the process that opened this connection has ended")
+            return facts
+        finally:
+            os.close(pidfd)
+
+    async def _judge(self, pid: int) -> ProcessFacts | None:
+        try:
+            return await self._kernel.attest_pid(pid)
         except Denied as error:
             if error.rule == _OUTSIDE:
                 return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import signal
 import socket
 import time
@@ -19,7 +18,7 @@ import uvloop
 
 from appliance.audit.committer import Committer
 from appliance.audit.log import open_log
-from appliance.config.places import Accounts, Places, accounts
+from appliance.config.places import Accounts, Places, accounts, group_of
 from appliance.config.schema import Config
 from appliance.control.admin import admin_server, bind_admin, bind_metrics, metrics_server
 from appliance.control.api import Api, Parts
@@ -67,7 +66,7 @@ def run(config: Config, ready: Callable[[], None]) -> None:
     _make_folders(places, who)
     listen = config.metrics.listen
     bound = _Bound(bind_admin(places.admin_socket), bind_metrics(listen) if listen else None)
-    sandbox.enter(who.control, _group_of(who.control))
+    sandbox.enter(who.control, group_of(who.control))
     uvloop.run(_run(config, places, who, bound, ready))
 
 
@@ -82,15 +81,7 @@ def _make_folders(places: Places, who: Accounts) -> None:
             folder.mkdir()
             folder.chmod(mode)
             if os.geteuid() == 0:
-                os.chown(folder, who.control, _group_of(who.control))
-
-
-def _group_of(uid: int) -> int:
-    """The account's own group; for a number without an account, the same number."""
-    try:
-        return pwd.getpwuid(uid).pw_gid
-    except KeyError:
-        return uid
+                os.chown(folder, who.control, group_of(who.control))
 
 
 async def _run(config: Config, places: Places, who: Accounts, bound: _Bound, ready: Callable[[], None]) -> None:

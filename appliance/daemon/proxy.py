@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import uvloop
 
-from appliance.config.places import accounts
+from appliance.config.places import accounts, group_of
 from appliance.config.schema import Config
 from appliance.daemon import inherit, sandbox
 from appliance.proxy.worker import work
@@ -22,6 +22,6 @@ def run(config: Config, ready: Callable[[], None], worker: int) -> None:
     """
     who = accounts(config)
     listening = {name: sock for name in SOCKETS if (sock := inherit.take(name)) is not None}
-    sandbox.enter(who.proxy, who.proxy)
+    sandbox.enter(who.proxy, group_of(who.proxy))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work(config, who, worker, listening, ready))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import signal
 import time
 import traceback
@@ -14,7 +13,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from appliance.config.places import Accounts, Places, accounts
+from appliance.config.places import Accounts, Places, accounts, group_of
 from appliance.config.schema import Config
 from appliance.daemon import sandbox
 from appliance.identity.workloads import compile_workloads
@@ -51,7 +50,7 @@ def run(config: Config, ready: Callable[[], None]) -> None:
     places, who = Places(config), accounts(config)
     _make_folders(places, who)
     credentials = read_credentials(config.secrets)
-    sandbox.enter(who.vault, _group_of(who.vault))
+    sandbox.enter(who.vault, group_of(who.vault))
     uvloop.run(_run(config, places, who, credentials, ready))
 
 
@@ -64,9 +63,9 @@ def _make_folders(places: Places, who: Accounts) -> None:
             folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             if not folder.exists():
                 folder.mkdir(mode=0o700)
-                os.chown(folder, who.vault, _group_of(who.vault))
+                os.chown(folder, who.vault, group_of(who.vault))
             elif folder in public:
-                os.chown(folder, who.vault, _group_of(who.vault))
+                os.chown(folder, who.vault, group_of(who.vault))
             folder.chmod(0o755 if folder in public else 0o700)
     except OSError as error:
         raise EnvironmentFailed("vault-state", f"{error.filename} cannot be made: {error.strerror}") from None
@@ -77,14 +76,6 @@ def _make_folders(places: Places, who: Accounts) -> None:
             f"{state} belongs to uid {owner}, but the vault runs as uid {who.vault}: if its keys are still to be "
             f"trusted, chown -R {who.vault} {state}",
         )
-
-
-def _group_of(uid: int) -> int:
-    """The account's own group; for a number without an account, the same number."""
-    try:
-        return pwd.getpwuid(uid).pw_gid
-    except KeyError:
-        return uid
 
 
 async def _run(config: Config, places: Places, who: Accounts, credentials: Read, ready: Callable[[], None]) -> None:

@@ -50,8 +50,9 @@ class ProcessFacts(Struct, frozen=True):
     """What is known of a process, read while it was proven to be the one that connected.
 
     `exe` and `exe_sha256` are "" only where `complete` is False: then the process ended between connect
-    and look-up, and only what the hooks recorded is filled in. Workload rules that name a missing fact
-    do not match.
+    and look-up, and only what the hooks recorded is filled in. `exe` (an ancestor's too) is also "" where its path
+    leads to another file on the host: in a mount namespace of its own a process can put anything at any path.
+    Workload rules that name a missing fact do not match.
     """
 
     pid: int

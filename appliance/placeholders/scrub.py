@@ -68,6 +68,10 @@ class Scrubber:
         found = self.find(data)
         return (replace(data, found, len(data)), len(found)) if found else (data, 0)
 
+    def clean(self, data: bytes) -> bool:
+        """`data`, complete, certainly holds no secret; False says that it may."""
+        return not self.active or not self._hits(data)
+
     def headers(self, headers: list[Header]) -> tuple[list[Header], int]:
         """The same for header names and values; the very same list if nothing was found."""
         if not self.active:

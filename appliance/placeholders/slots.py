@@ -74,6 +74,10 @@ class Swapper:
             self._note(headers, query, path, swap)
         return swap._replace(headers=headers, query=query)
 
+    def stands_in(self, text: bytes) -> bool:
+        """Whether one of the job's placeholders is in `text`."""
+        return self._watch is not None and bool(self._watch.find_matches_as_indexes(text))
+
     # ---- headers ----
 
     def _swap_headers(self, headers: list[Header], swap: Swap) -> list[Header]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from appliance.placeholders.slots import StrayWatcher
@@ -19,48 +20,28 @@ _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))  # RFC 9110
 
 
 class Exchange:
-    __slots__ = (
-        "dropped",
-        "head",
-        "judged",
-        "keep_alive",
-        "number",
-        "origin",
-        "phase",
-        "put_at",
-        "received",
-        "request_done",
-        "response_head",
-        "response_trailers",
-        "retried",
-        "sent",
-        "started",
-        "stray",
-        "trailers",
-        "watcher",
-        "writer",
-    )
+    """What is not set in `__init__` starts with the value that stands here: one is made for each request."""
+
+    phase = PREPARING
+    judged: Judged | None = None
+    writer: ResponseWriter | None = None
+    watcher: StrayWatcher | None = None
+    response_head: ResponseHead | None = None
+    request_done = False
+    retried = False
+    sent = 0  # bytes of the request's body
+    received = 0  # bytes of the response's body, as it came
+    dropped = 0
+    stray: tuple[str, ...] = ()
+    trailers: Sequence[Header] = ()
+    response_trailers: Sequence[Header] = ()
+    put_at = 0.0  # loop time at which its decision went to the recorder
 
     def __init__(self, number: int, head: RequestHead) -> None:
         self.number = number
         self.head = head
-        self.origin = b""  # the target in origin-form
-        self.phase = PREPARING
-        self.judged: Judged | None = None
-        self.writer: ResponseWriter | None = None
-        self.watcher: StrayWatcher | None = None
-        self.response_head: ResponseHead | None = None
-        self.request_done = False
-        self.retried = False
         self.keep_alive = head.keep_alive
-        self.sent = 0  # bytes of the request's body
-        self.received = 0  # bytes of the response's body, as it came
-        self.dropped = 0
-        self.stray: tuple[str, ...] = ()
-        self.trailers: list[Header] = []
-        self.response_trailers: list[Header] = []
         self.started = time.time()
-        self.put_at = 0.0  # loop time at which its decision went to the recorder
 
     @property
     def may_retry(self) -> bool:

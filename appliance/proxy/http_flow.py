@@ -28,7 +28,7 @@ from appliance.proxy.http_response import ResponseWriter
 from appliance.proxy.leases import CompiledLease
 from appliance.proxy.upgraded import Upgraded
 from appliance.proxy.upstream import Upstream
-from appliance.session.http import Judged, check_host, judge, request_head, split_target
+from appliance.session.http import Judged, check_host, judge, split_target
 from appliance.session.problem import answer, problem_of
 from appliance.wire.http1 import END, Event, RequestHead, RequestReader, ResponseHead, Trailers, chunk, last_chunk
 
@@ -51,7 +51,7 @@ class HttpFlow:
         self._agent = agent
         self._default_port = default_port
         self._refusal = refusal
-        self._reader = RequestReader(self._limits.head_bytes, self._limits.headers)
+        self._reader = RequestReader(self._limits.head_bytes, self._limits.headers, flow.services.sections)
         self._inbox: deque[Event] = deque()
         self._exchange: Exchange | None = None
         self._lease: CompiledLease | None = None
@@ -227,9 +227,11 @@ class HttpFlow:
 
     def _judge(self, exchange: Exchange, lease: CompiledLease) -> Judged:
         destination = self._flow.destination
-        authority, exchange.origin = split_target(exchange.head)
-        check_host(exchange.head, authority, destination.host, destination.port, self._default_port)
-        judged = judge(exchange.head, exchange.origin, lease.swapper, self._flow.decider)
+        head = exchange.head
+        authority, origin = split_target(head)
+        prepared = lease.prepared(head, self._default_port, self._flow.plan.allow_range)
+        check_host(head, authority, prepared, destination.host, destination.port, self._default_port)
+        judged = judge(head, origin, prepared, lease.swapper, self._flow.decider)
         exchange.judged = judged
         verdict = judged.verdict
         if verdict.decision != "allow":
@@ -285,9 +287,7 @@ class HttpFlow:
             exchange.watcher = lease.watcher()
         now = self._active = self._clock()
         self._tally.forwarded(judged.operation.credentials, now - exchange.put_at)
-        upstream.channel.write(
-            request_head(exchange.head, judged, scrubbed=lease.scrubber.active, allow_range=self._flow.plan.allow_range)
-        )
+        upstream.channel.write(judged.head())
         if self._inbox:
             self._pump()
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from appliance.model.errors import CoatcheckError, EnvironmentFailed, PeerError
 from appliance.placeholders.coding import ContentScrubber, parse_content_encoding
 from appliance.placeholders.scrub import Scrubber, ScrubStream
 from appliance.proxy.channel import Channel
 from appliance.session.http import response_framing, response_head
-from appliance.wire.http1 import Framing, Header, ResponseHead, chunk, end_to_end, last_chunk
+from appliance.wire.http1 import Framing, Header, ResponseHead, as_it_came, chunk, end_to_end, last_chunk
 
 _PIECES_A_TURN = 4  # of up to 256 KiB each
 
@@ -27,29 +27,20 @@ class ResponseWriter:
     """`head`, `body` and `end` in this order; `done` is True once all is written, and `on_done` is called if that
     happens later than in `end`. `on_failed` is called at most once, for a body that cannot be scrubbed."""
 
-    __slots__ = (
-        "_client",
-        "_coded",
-        "_content",
-        "_ended",
-        "_framing",
-        "_left",
-        "_on_done",
-        "_on_failed",
-        "_parts",
-        "_pieces",
-        "_scheduled",
-        "_scrubber",
-        "_stream",
-        "_trailers",
-        "_version",
-        "begun",
-        "busy",
-        "done",
-        "held",
-        "scrubbed",
-        "status",
-    )
+    _stream: ScrubStream | None = None
+    _content: ContentScrubber | None = None
+    _pieces: Iterator[bytes] | None = None
+    _framing: Framing = "none"
+    _left = 0  # bytes of a body of known length
+    _trailers: Sequence[Header] = ()
+    _ended = False
+    _scheduled = False
+    begun = False  # something of the final response is on its way
+    busy = False  # coded pieces wait: send no more until `done` or not busy
+    done = False
+    held = False
+    scrubbed = 0
+    status = 0
 
     def __init__(
         self, client: Channel, scrubber: Scrubber, version: int, on_done: Callable[[], None], on_failed: Failed
@@ -59,22 +50,7 @@ class ResponseWriter:
         self._version = version
         self._on_done = on_done
         self._on_failed = on_failed
-        self._stream: ScrubStream | None = None
-        self._content: ContentScrubber | None = None
-        self._coded: deque[bytes] = deque()
-        self._pieces: Iterator[bytes] | None = None
-        self._framing: Framing = "none"
-        self._left = 0  # bytes of a body of known length
         self._parts: list[bytes] = []
-        self._trailers: list[Header] = []
-        self._ended = False
-        self._scheduled = False
-        self.begun = False  # something of the final response is on its way
-        self.busy = False  # coded pieces wait: send no more until `done` or not busy
-        self.done = False
-        self.held = False
-        self.scrubbed = 0
-        self.status = 0
 
     def informational(self, head: ResponseHead) -> None:
         """A 1xx on its way (RFC 9110 15.2); an agent of HTTP/1.0 gets none."""
@@ -105,6 +81,7 @@ class ResponseWriter:
                     raise PeerError("upstream-coded-range", "a part of a coded body cannot be scrubbed")
                 try:
                     self._content = ContentScrubber(codings, self._scrubber)
+                    self._coded: deque[bytes] = deque()
                 except CoatcheckError as error:
                     raise PeerError("upstream-coding", str(error)) from None
                 length_changes = True
@@ -112,13 +89,17 @@ class ResponseWriter:
                 self._stream = self._scrubber.stream()  # each form keeps its length
             if head.status == 206 and not partial:
                 raise PeerError("upstream-range", "the server sent a part of the body although none was asked for")
-        headers, count = self._scrubber.headers(end_to_end(head))
-        reason, in_reason = self._scrubber.text(head.reason)
-        self.scrubbed += count + in_reason
-        self._framing = response_framing(head, length_changes=length_changes, version=self._version)
+        framing = self._framing = response_framing(head, length_changes=length_changes, version=self._version)
         self._left = head.length
-        keep_alive = keep_alive and self._framing != "close"
-        self._parts.append(response_head(head, headers, reason, self._framing, close=not keep_alive))
+        keep_alive = keep_alive and framing != "close"
+        raw = as_it_came(head, close=not keep_alive) if framing == head.framing else b""
+        if raw and self._scrubber.clean(raw):
+            self._parts.append(raw)
+        else:
+            headers, count = self._scrubber.headers(end_to_end(head))
+            reason, in_reason = self._scrubber.text(head.reason)
+            self.scrubbed += count + in_reason
+            self._parts.append(response_head(head, headers, reason, framing, close=not keep_alive))
         self.begun = True
         return keep_alive
 
@@ -132,7 +113,7 @@ class ResponseWriter:
             data = self._stream.flush(data) if last else self._stream.feed(data)
         self._put(data)
 
-    def end(self, trailers: list[Header]) -> None:
+    def end(self, trailers: Sequence[Header]) -> None:
         self._ended = True
         self._trailers = trailers
         if self._content is not None:
@@ -176,7 +157,7 @@ class ResponseWriter:
         if self._framing == "length" and self._left:
             raise PeerError("upstream-length", "the scrubbed body is shorter than its announced length")
         if self._framing == "chunked":
-            trailers, count = self._scrubber.headers(self._trailers)
+            trailers, count = self._scrubber.headers(list(self._trailers))
             self.scrubbed += count
             self._parts.append(last_chunk(trailers))
         self.done = True

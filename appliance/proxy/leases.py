@@ -23,6 +23,8 @@ from appliance.model.secret import Secret
 from appliance.model.verdict import Operation
 from appliance.placeholders.scrub import Scrubber
 from appliance.placeholders.slots import StrayWatcher, Swapper
+from appliance.session.http import Prepared, prepare
+from appliance.wire.http1 import RequestHead
 
 
 class LeaseKey(NamedTuple):
@@ -44,16 +46,36 @@ _STATE_WORDS = {
 }
 
 
+_PREPARED_MOST = 256  # field sections
+_PREPARED_LARGEST = 4096  # bytes of one
+
+
 class CompiledLease:
     """What a flow works with."""
 
-    __slots__ = ("expires", "scrubber", "secrets", "swapper")
+    __slots__ = ("_prepared", "expires", "scrubber", "secrets", "swapper")
 
     def __init__(self, secrets: tuple[LeasedSecret, ...], expires: float) -> None:
         self.secrets = secrets
         self.expires = expires
         self.swapper = Swapper(secrets)
         self.scrubber = Scrubber([(s.value, s.placeholders[0].text) for s in secrets if s.placeholders])
+        self._prepared: dict[tuple[bytes, int, bool], Prepared] = {}
+
+    def prepared(self, head: RequestHead, default_port: int, allow_range: bool) -> Prepared:
+        """The head's fields with the secrets in their slots; of those met last it is remembered, as long as the lease
+        lasts. Raises PeerError."""
+        key = (head.raw, default_port, allow_range)
+        known = self._prepared.get(key)
+        if known is None:
+            known = prepare(
+                head, self.swapper, scrubbed=self.scrubber.active, allow_range=allow_range, default_port=default_port
+            )
+            if head.version and len(head.raw) <= _PREPARED_LARGEST:
+                if len(self._prepared) >= _PREPARED_MOST:
+                    self._prepared.clear()
+                self._prepared[key] = known
+        return known
 
     def watcher(self) -> StrayWatcher:
         """Watches one body for placeholders."""

@@ -14,6 +14,7 @@ from appliance.proxy.leases import Leases
 from appliance.proxy.recorder import Recorder
 from appliance.proxy.tally import ProxyTally
 from appliance.proxy.upstream import Upstreams
+from appliance.wire.http1 import Sections
 
 
 class PolicyInForce:
@@ -35,3 +36,4 @@ class Services:
     names: Forwarder
     recorder: Recorder
     tally: ProxyTally
+    sections: Sections

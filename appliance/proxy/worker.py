@@ -32,6 +32,7 @@ from appliance.proxy.services import Services
 from appliance.proxy.spine import Spine
 from appliance.proxy.tally import ProxyTally
 from appliance.proxy.upstream import Upstreams
+from appliance.wire.http1 import Sections
 
 log = structlog.get_logger()
 
@@ -71,6 +72,7 @@ async def work(
         names=names,
         recorder=recorder,
         tally=tally,
+        sections=Sections(),
     )
     spine = Spine(services, flow_map, PeerSockets(), netns)
 

@@ -1,11 +1,13 @@
 """HTTP/1.1: what a request is to policy, and the heads that go on in either direction.
 
-`judge` is called once for each request head, with everything already at hand (lease, decider); it does no I/O and
-decides nothing by itself but what HTTP demands: the request must be for the destination that the flow was opened to.
+A request's field section is prepared once for a lease (`prepare`): most clients send the same fields again and again.
+`judge` is called once for each request head, with everything already at hand (prepared fields, decider). Nothing here
+does I/O, or decides by itself but what HTTP demands: a request must be for the destination that its flow was opened to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -21,32 +23,87 @@ from appliance.wire.http1 import (
     RequestHead,
     ResponseHead,
     end_to_end,
-    write_request,
+    write_fields,
+    write_request_line,
     write_response,
 )
 from appliance.wire.names import split_host_port
 from appliance.wire.target import parse_target, query_names, query_pieces, split_absolute
+
+Used = tuple[tuple[str, LeasedPlaceholder], ...]
 
 
 class Decider(Protocol):
     def verdict(self, operation: Operation) -> Verdict: ...
 
 
-class Judged(Struct, frozen=True):
-    """A request with its verdict. `headers` and `target` carry the secret where a placeholder stood: they are written
-    to the verified upstream and go nowhere else."""
+class Prepared(Struct, frozen=True):
+    """A field section under one lease. `lines` are for the upstream, with their empty line: they carry the secret where
+    a placeholder stood, are written to the verified upstream and go nowhere else."""
 
-    operation: Operation
-    verdict: Verdict
-    headers: list[Header]
-    target: bytes
-    path: str  # for the record; never with a secret in it
-    used: tuple[tuple[str, LeasedPlaceholder], ...]
+    lines: bytes
+    named: tuple[str, int] | None  # what Host says
+    content_type: str
+    upgrade: str
+    credentials: tuple[str, ...]
+    used: Used
     stray: tuple[str, ...]
     candidates: tuple[bytes, ...]
 
     def __repr__(self) -> str:
+        return f"Prepared({self.named!r}, credentials={self.credentials!r}, …)"
+
+
+class Judged(Struct, frozen=True):
+    """A request with its verdict. `head`, for the upstream, carries the secret as `Prepared.lines` do."""
+
+    operation: Operation
+    verdict: Verdict
+    target: bytes
+    lines: bytes
+    used: Used
+    stray: tuple[str, ...]
+    candidates: tuple[bytes, ...]
+
+    @property
+    def path(self) -> str:
+        """For the record; never with a secret in it."""
+        return self.operation.path
+
+    def head(self) -> bytes:
+        """The head for the upstream."""
+        return write_request_line(self.operation.method, self.target) + self.lines
+
+    def __repr__(self) -> str:
         return f"Judged({self.operation!r}, {self.verdict!r}, …)"
+
+
+def prepare(head: RequestHead, swapper: Swapper, *, scrubbed: bool, allow_range: bool, default_port: int) -> Prepared:
+    """The head's fields for the upstream. With `scrubbed`, nothing is asked for that could not be scrubbed when it
+    comes back: no part of a body unless `allow_range` (RFC 9110 14.2 lets a server ignore Range), no coding that we
+    cannot undo, no WebSocket compression (RFC 7692). Raises PeerError for a Host that is malformed."""
+    host = head.get(b"host")
+    named = split_host_port(host, default_port) if host else None
+    swap = swapper.swap(end_to_end(head), b"")
+    # h2c is an offer that may be passed over (RFC 9110 7.8); what it would become could not be judged
+    upgrade = "" if head.upgrade == "h2c" else head.upgrade
+    lines = write_fields(
+        _scrubbable(swap.headers, allow_range) if scrubbed else swap.headers,
+        "none" if head.framing == "close" else head.framing,
+        head.length,
+        upgrade=upgrade,
+        te_trailers=head.te_trailers,
+    )
+    return Prepared(
+        lines=lines,
+        named=named,
+        content_type=_media_type(head.get(b"content-type")),
+        upgrade=upgrade,
+        credentials=_names(swap.used),
+        used=tuple(swap.used),
+        stray=tuple(swap.stray),
+        candidates=tuple(swap.candidates),
+    )
 
 
 def split_target(head: RequestHead) -> tuple[bytes, bytes]:
@@ -57,50 +114,53 @@ def split_target(head: RequestHead) -> tuple[bytes, bytes]:
     return split_absolute(head.target)[1:]
 
 
-def check_host(head: RequestHead, authority: bytes, host: str, port: int, default_port: int) -> None:
+def check_host(
+    head: RequestHead, authority: bytes, prepared: Prepared, host: str, port: int, default_port: int
+) -> None:
     """SNI, Host, an absolute target and the dialled port must agree. Raises Denied("host-mismatch") or PeerError."""
     if head.method == "CONNECT":
         raise Denied("no-connect", "CONNECT asks for a proxy; connections are taken as they are, without one")
-    field = head.get(b"host")
-    for text in (field, authority):
-        if text:
-            named = split_host_port(text, default_port)
-            if named != (host, port):
-                raise Denied(
-                    "host-mismatch",
-                    f"the request is for {named[0]}:{named[1]}, but the connection was opened to {host}:{port}",
-                )
-    if not field and not authority:
+    for named in (prepared.named, split_host_port(authority, default_port) if authority else None):
+        if named is not None and named != (host, port):
+            raise Denied(
+                "host-mismatch",
+                f"the request is for {named[0]}:{named[1]}, but the connection was opened to {host}:{port}",
+            )
+    if prepared.named is None and not authority:
         raise PeerError("missing-host", "the request names no host")
 
 
-def judge(head: RequestHead, origin: bytes, swapper: Swapper, decider: Decider) -> Judged:
+def judge(head: RequestHead, origin: bytes, prepared: Prepared, swapper: Swapper, decider: Decider) -> Judged:
     """The operation, its verdict, and what would be forwarded if it is allowed. `origin`: the target in origin-form.
 
     Raises PeerError for a target that cannot be read in one way only.
     """
     target = parse_target(origin)
-    swap = swapper.swap(end_to_end(head), target.query, target.raw_path)
+    query = target.query
+    used, stray, candidates, credentials = prepared.used, prepared.stray, prepared.candidates, prepared.credentials
+    if query or swapper.stands_in(target.raw_path):
+        swap = swapper.swap([], query, target.raw_path)
+        if swap.used:
+            used += tuple(swap.used)
+            credentials = _names(used)
+        stray += tuple(swap.stray)
+        candidates += tuple(swap.candidates)
+        if swap.query is not query:
+            origin = target.with_query(swap.query)
     operation = Operation(
-        kind="http",
-        method=head.method,
-        path=target.path,
-        query=query_names(query_pieces(target.query)) if target.query else (),
-        content_type=_media_type(head.get(b"content-type")),
-        # h2c is an offer that may be passed over (RFC 9110 7.8); what it would become could not be judged
-        upgrade="" if head.upgrade == "h2c" else head.upgrade,
-        credentials=tuple(sorted({name for name, _ in swap.used})) if swap.used else (),
+        "http",
+        head.method,
+        target.path,
+        query_names(query_pieces(query)) if query else (),
+        prepared.content_type,
+        prepared.upgrade,
+        credentials,
     )
-    return Judged(
-        operation=operation,
-        verdict=decider.verdict(operation),
-        headers=swap.headers,
-        target=origin if swap.query is target.query else target.with_query(swap.query),
-        path=target.path,
-        used=tuple(swap.used),
-        stray=tuple(swap.stray),
-        candidates=tuple(swap.candidates),
-    )
+    return Judged(operation, decider.verdict(operation), origin, prepared.lines, used, stray, candidates)
+
+
+def _names(used: Sequence[tuple[str, LeasedPlaceholder]]) -> tuple[str, ...]:
+    return tuple(sorted({name for name, _ in used}))
 
 
 def _media_type(value: bytes | None) -> str:
@@ -111,22 +171,6 @@ def _media_type(value: bytes | None) -> str:
 # ---- heads that go on ----
 
 _ACCEPTED = frozenset(coding.encode() for coding in CODINGS) | {b"identity", b"*"}
-
-
-def request_head(head: RequestHead, judged: Judged, *, scrubbed: bool, allow_range: bool) -> bytes:
-    """The head for the upstream. With `scrubbed`, nothing is asked for that could not be scrubbed when it comes back:
-    no part of a body (RFC 9110 14.2 lets a server ignore Range), no coding that we cannot undo, no WebSocket
-    compression (RFC 7692)."""
-    headers = _scrubbable(judged.headers, allow_range) if scrubbed else judged.headers
-    return write_request(
-        head.method,
-        judged.target,
-        headers,
-        "none" if head.framing == "close" else head.framing,
-        head.length,
-        upgrade=judged.operation.upgrade,
-        te_trailers=head.te_trailers,
-    )
 
 
 def _scrubbable(headers: list[Header], allow_range: bool) -> list[Header]:

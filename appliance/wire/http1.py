@@ -7,8 +7,17 @@ http1_write    heads, chunks; which fields travel on
 """
 
 from appliance.wire.http1_events import END, End, Event, Framing, Header, RequestHead, ResponseHead, Trailers
-from appliance.wire.http1_read import RequestReader, ResponseReader
-from appliance.wire.http1_write import chunk, end_to_end, last_chunk, write_request, write_response
+from appliance.wire.http1_read import RequestReader, ResponseReader, Sections
+from appliance.wire.http1_write import (
+    as_it_came,
+    chunk,
+    end_to_end,
+    last_chunk,
+    write_fields,
+    write_request,
+    write_request_line,
+    write_response,
+)
 
 __all__ = [
     "END",
@@ -20,10 +29,14 @@ __all__ = [
     "RequestReader",
     "ResponseHead",
     "ResponseReader",
+    "Sections",
     "Trailers",
+    "as_it_came",
     "chunk",
     "end_to_end",
     "last_chunk",
+    "write_fields",
     "write_request",
+    "write_request_line",
     "write_response",
 ]

@@ -155,7 +155,7 @@ class Body:
         if end < 0:
             refuse_line_ends(data[position:])
             return position, []
-        headers, combined = fields_of(data, position, end + 4, self._max_headers)
+        headers, combined, _ = fields_of(data, position, end + 4, self._max_headers)
         if not NOT_IN_TRAILERS.isdisjoint(combined):
             raise PeerError("bad-trailer", "a trailer names a field that may not be sent in trailers")
         self.done = True

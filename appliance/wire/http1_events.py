@@ -13,7 +13,9 @@ Framing = Literal["none", "length", "chunked", "close"]
 class _Head(Struct, frozen=True):
     """What both heads have. `headers`: names as sent, values stripped. `fields`: lower-case name to value, repeats
     joined by ", ". `length`: bytes of the body if `framing` is "length", else the Content-Length that was sent (for
-    a body that does not follow: HEAD, 304), else -1. `version`: the minor one, 0 or 1."""
+    a body that does not follow: HEAD, 304), else -1. `version`: the minor one, 0 or 1. `raw`: of a request the field
+    lines as they were sent, with the empty line; of a response the whole head, or nothing if its lines are not written
+    as nearly all senders write them."""
 
     headers: list[Header]
     fields: dict[bytes, bytes]
@@ -22,6 +24,7 @@ class _Head(Struct, frozen=True):
     length: int
     keep_alive: bool
     upgrade: str
+    raw: bytes
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the field with this lower-case name, repeats joined by ", "; None if there is none."""

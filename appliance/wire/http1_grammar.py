@@ -106,14 +106,16 @@ NOT_IN_TRAILERS: Final = frozenset(
 )
 
 
-def fields_of(data: bytes, start: int, end: int, max_headers: int) -> tuple[list[Header], dict[bytes, bytes]]:
-    """The field section `data[start:end]`, which ends with its empty line, as `(headers, combined)`.
+def fields_of(data: bytes, start: int, end: int, max_headers: int) -> tuple[list[Header], dict[bytes, bytes], bool]:
+    """The field section `data[start:end]`, which ends with its empty line, as `(headers, combined, usual)`.
 
     `headers` holds names as sent and values without optional whitespace; `combined` maps each lower-case name to
-    its value, repeats joined by ", " (RFC 9110 5.3). Raises PeerError.
+    its value, repeats joined by ", " (RFC 9110 5.3). `usual`: every line is `name: value` with one space. Raises
+    PeerError.
     """
     headers: list[Header] = _USUAL_LINE.findall(data, start, end)
-    if len(headers) + 1 != data.count(b"\n", start, end):
+    usual = len(headers) + 1 == data.count(b"\n", start, end)
+    if not usual:
         if _FIELD_LINES.fullmatch(data, start, end) is None:
             _refuse_fields(data[start:end])
         headers = [(name, value.rstrip(b" \t")) for name, value in _SPLIT.findall(data, start, end)]
@@ -122,7 +124,7 @@ def fields_of(data: bytes, start: int, end: int, max_headers: int) -> tuple[list
     combined = {name.lower(): value for name, value in headers}
     if len(combined) != len(headers):
         combined = _combine(headers)
-    return headers, combined
+    return headers, combined, usual
 
 
 def _combine(headers: list[Header]) -> dict[bytes, bytes]:

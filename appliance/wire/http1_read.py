@@ -18,11 +18,11 @@ pass that validates and splits takes 0.9 us, and there is one opinion. It cannot
 from __future__ import annotations
 
 from collections import deque
-from typing import NoReturn, final
+from typing import Final, NamedTuple, NoReturn, final
 
 from appliance.model.errors import InternalError, PeerError
 from appliance.wire.http1_body import Body
-from appliance.wire.http1_events import END, Event, Framing, RequestHead, ResponseHead
+from appliance.wire.http1_events import END, Event, Framing, Header, RequestHead, ResponseHead
 from appliance.wire.http1_grammar import (
     MAX_INFORMATIONAL,
     REQUEST_LINE,
@@ -36,6 +36,42 @@ from appliance.wire.http1_grammar import (
     target_form,
     upgrade_of,
 )
+
+_REMEMBERED: Final = 512  # field sections
+_LARGEST: Final = 4096  # bytes of one that is remembered
+
+
+class _Section(NamedTuple):
+    """What the field section of an HTTP/1.1 request says, whatever its first line is."""
+
+    headers: list[Header]
+    fields: dict[bytes, bytes]
+    framing: Framing
+    length: int
+    keep_alive: bool
+    upgrade: str
+    raw: bytes
+    expect_continue: bool
+    te_trailers: bool
+
+
+class Sections:
+    """The field sections that readers of the same limits met last. A client sends the same fields with request after
+    request: the same bytes mean the same, so they are read once."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, _Section] = {}
+
+    def get(self, raw: bytes) -> _Section | None:
+        return self._known.get(raw)
+
+    def remember(self, section: _Section) -> None:
+        if len(section.raw) <= _LARGEST:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[section.raw] = section
 
 
 class _Reader:
@@ -82,14 +118,15 @@ class _Reader:
 @final
 class RequestReader(_Reader):
     """Reads the requests of one connection. `max_head`: bytes of a head, or of a trailer section, at most;
-    `max_headers`: fields at most.
+    `max_headers`: fields at most. `sections`: shared by readers of the same limits; without, none is remembered.
 
     A request that asks for an upgrade, or CONNECT, pauses the reader after its END: `paused` is True and what
     follows stays in `leftover`, because only the answer says which protocol it is in. `resume()` goes on in HTTP.
     """
 
-    def __init__(self, max_head: int, max_headers: int) -> None:
+    def __init__(self, max_head: int, max_headers: int, sections: Sections | None = None) -> None:
         super().__init__(max_head, max_headers)
+        self._sections = sections
         self._in_body = False
         self._last = False  # after the request in hand the connection ends
         self._pausing = False
@@ -170,24 +207,15 @@ class RequestReader(_Reader):
         if line is None:
             refuse_start_line(data[start:end], request=True)
         method, target, minor = line.groups()
-        version = 1 if minor == b"1" else 0
-        headers, fields = fields_of(data, line.end(), end, self._max_headers)
-        get = fields.get
-        if (version and b"host" not in fields) or get(b"host") == b"":
-            raise PeerError("missing-host", "an HTTP/1.1 request needs exactly one Host that is not empty")
-        framing, length = _request_framing(fields, version)
-        option = get(b"connection")
-        keep_alive = version == 1
-        upgrade = ""
-        if option is not None:
-            close, keep, asked = connection_options(option)
-            keep_alive = not close and (version == 1 or keep)
-            if asked:
-                upgrade = upgrade_of(fields, version)
-        expect = get(b"expect")
-        if expect is not None and expect.lower() != b"100-continue":
-            raise PeerError("bad-expect", "Expect is not 100-continue")
-        te = get(b"te")
+        raw = data[line.end() : end]
+        version = 0 if minor == b"0" else 1
+        sections = self._sections if version else None
+        section = None if sections is None else sections.get(raw)
+        if section is None:
+            section = _section(raw, version, self._max_headers)
+            if sections is not None:
+                sections.remember(section)
+        headers, fields, framing, length, keep_alive, upgrade, raw, expect_continue, te_trailers = section
         return RequestHead(
             headers,
             fields,
@@ -196,12 +224,44 @@ class RequestReader(_Reader):
             length,
             keep_alive,
             upgrade,
+            raw,
             method.decode("ascii"),
             target,
-            target_form(method, target),
-            expect is not None and version == 1,
-            te is not None and b"trailers" in tokens_of_te(te),
+            "origin" if target[0] == 0x2F and method != b"CONNECT" else target_form(method, target),
+            expect_continue,
+            te_trailers,
         )
+
+
+def _section(raw: bytes, version: int, max_headers: int) -> _Section:
+    headers, fields, _ = fields_of(raw, 0, len(raw), max_headers)
+    get = fields.get
+    if (version and b"host" not in fields) or get(b"host") == b"":
+        raise PeerError("missing-host", "an HTTP/1.1 request needs exactly one Host that is not empty")
+    framing, length = _request_framing(fields, version)
+    option = get(b"connection")
+    keep_alive = version == 1
+    upgrade = ""
+    if option is not None:
+        close, keep, asked = connection_options(option)
+        keep_alive = not close and (version == 1 or keep)
+        if asked:
+            upgrade = upgrade_of(fields, version)
+    expect = get(b"expect")
+    if expect is not None and expect.lower() != b"100-continue":
+        raise PeerError("bad-expect", "Expect is not 100-continue")
+    te = get(b"te")
+    return _Section(
+        headers,
+        fields,
+        framing,
+        length,
+        keep_alive,
+        upgrade,
+        raw,
+        expect is not None and version == 1,
+        te is not None and b"trailers" in tokens_of_te(te),
+    )
 
 
 def tokens_of_te(value: bytes) -> list[bytes]:
@@ -321,7 +381,7 @@ class ResponseReader(_Reader):
         minor, code, reason = line.groups()
         version = 1 if minor == b"1" else 0
         status = int(code)
-        headers, fields = fields_of(data, line.end(), end, self._max_headers)
+        headers, fields, usual = fields_of(data, line.end(), end, self._max_headers)
         method, asked = self._expected[0]
         framing, length = _response_framing(fields, version, status, method)
         option = fields.get(b"connection")
@@ -346,6 +406,7 @@ class ResponseReader(_Reader):
             length,
             keep_alive and framing != "close",
             upgrade,
+            data[start:end] if usual else b"",
             status,
             reason or b"",
             status < 200 and status != 101,

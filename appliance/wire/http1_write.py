@@ -19,7 +19,8 @@ from appliance.wire.http1_grammar import TOKEN
 _LINES: Final = (
     rb"(?:(?!(?=[CcTt])(?i:connection|content-length|transfer-encoding):)" + TOKEN + rb"++: [\t -~\x80-\xff]*+\r\n)*"
 )
-_REQUEST: Final = re.compile(TOKEN + rb'++ [!"$-~]++ HTTP/1\.1\r\n' + _LINES)
+_REQUEST_LINE: Final = re.compile(TOKEN + rb'++ [!"$-~]++ HTTP/1\.1\r\n')
+_FIELDS: Final = re.compile(_LINES)
 _RESPONSE: Final = re.compile(rb"HTTP/1\.1 [1-5][0-9]{2} [\t -~\x80-\xff]*+\r\n" + _LINES)
 _TRAILERS: Final = re.compile(rb"0\r\n" + _LINES)
 _PROTOCOL: Final = re.compile(TOKEN + rb"++(?:/" + TOKEN + rb"++)?")
@@ -40,6 +41,8 @@ HOP: Final = frozenset(
         b"upgrade",
     )
 )
+_RARE_HOP: Final = HOP - {b"connection", b"content-length", b"transfer-encoding"}
+_FRAMED: Final = ("length", "chunked")  # by a field that says so
 _HOP_OPTIONS: Final = frozenset((None, b"keep-alive", b"Keep-Alive", b"close", b"Close"))  # list no further field
 
 
@@ -68,11 +71,33 @@ def write_request(
 ) -> bytes:
     """A request's head. `headers`: end-to-end fields, Host among them. `length`: bytes of the body for framing
     "length". Raises InternalError if what is given is not fit to be sent."""
-    line = b"%b %b HTTP/1.1" % (method.encode("ascii", "backslashreplace"), target)
+    return write_request_line(method, target) + write_fields(
+        headers, framing, length, close=close, upgrade=upgrade, te_trailers=te_trailers
+    )
+
+
+def write_request_line(method: str, target: bytes) -> bytes:
+    """Raises InternalError if one of them is not fit to be sent."""
+    line = b"%b %b HTTP/1.1\r\n" % (method.encode("ascii", "backslashreplace"), target)
+    if _REQUEST_LINE.fullmatch(line) is None:
+        raise InternalError("a request line is not fit to be sent")
+    return line
+
+
+def write_fields(
+    headers: Sequence[Header],
+    framing: Literal["none", "length", "chunked"],
+    length: int = -1,
+    *,
+    close: bool = False,
+    upgrade: str = "",
+    te_trailers: bool = False,
+) -> bytes:
+    """A request's field section, with its empty line; the arguments are those of `write_request`."""
     hop = _hop_lines(framing, length, close, upgrade)
     if te_trailers:
         hop += b"TE: trailers\r\n" if close or upgrade else b"TE: trailers\r\nConnection: TE\r\n"
-    return _lines(_REQUEST, line, headers) + hop + b"\r\n"
+    return _lines(_FIELDS, b"", headers) + hop + b"\r\n"
 
 
 def write_response(
@@ -88,13 +113,29 @@ def write_response(
     """A response's head. Framing "none" writes nothing on the body: for 1xx, 204, 304, HEAD. To announce the length
     of a body that is not sent (HEAD, 304) give "length". "close" and `close` write Connection: close."""
     hop = _hop_lines(framing, length, close or framing == "close", upgrade)
-    return _lines(_RESPONSE, b"HTTP/1.1 %d %b" % (status, reason), headers) + hop + b"\r\n"
+    return _lines(_RESPONSE, b"HTTP/1.1 %d %b\r\n" % (status, reason), headers) + hop + b"\r\n"
+
+
+def as_it_came(head: ResponseHead, *, close: bool) -> bytes:
+    """The head that came, but for its Connection field; or nothing if more than that must change. The body must go on
+    in the framing in which it came."""
+    raw = head.raw
+    if not raw or head.version == 0 or head.framing not in _FRAMED or not _RARE_HOP.isdisjoint(head.fields):
+        return b""
+    option = head.fields.get(b"connection")
+    if option is not None:
+        size = len(raw)
+        if option in _HOP_OPTIONS:
+            raw = raw.replace(b"\r\nConnection: " + option + b"\r\n", b"\r\n")
+        if len(raw) != size - 14 - len(option):
+            return b""
+    return raw[:-2] + b"Connection: close\r\n\r\n" if close else raw
 
 
 def _lines(grammar: re.Pattern[bytes], first: bytes, headers: Sequence[Header]) -> bytes:
     """The first line and the fields; matched, and counted, because a field could itself hold a well-formed line."""
-    lines = b"\r\n".join([first, *map(b": ".join, headers), b""])
-    if grammar.fullmatch(lines) is None or lines.count(b"\n") != len(headers) + 1:
+    lines = first + b"".join([b"%b: %b\r\n" % header for header in headers])
+    if grammar.fullmatch(lines) is None or lines.count(b"\n") != len(headers) + first.count(b"\n"):
         raise InternalError("a first line or a header is not fit to be sent")
     return lines
 
@@ -126,4 +167,4 @@ def chunk(data: bytes) -> bytes:
 
 def last_chunk(trailers: Sequence[Header] = ()) -> bytes:
     """The end of a chunked body, with its trailers."""
-    return _lines(_TRAILERS, b"0", trailers) + b"\r\n"
+    return _lines(_TRAILERS, b"0\r\n", trailers) + b"\r\n"

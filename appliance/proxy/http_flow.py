@@ -60,6 +60,8 @@ class HttpFlow:
         self._task: asyncio.Task[None] | None = None
         self._agent_ended = False
         self._upstream_held = False
+        self._agent_held = False
+        self._pumping = False
         self._lingering = False
         self.end = "eof"
         self._clock = loop.time
@@ -113,17 +115,21 @@ class HttpFlow:
             self.closed.set_result(None)
 
     def hold(self) -> None:
+        self._agent_held = True
         if self._upstream is not None:
             self._upstream.channel.pause()
         if self._exchange is not None and self._exchange.writer is not None:
             self._exchange.writer.hold()
 
     def release(self) -> None:
+        self._agent_held = False
         writer = self._exchange.writer if self._exchange is not None else None
         if writer is not None:
             writer.release()
         if self._upstream is not None and (writer is None or not writer.busy):
             self._upstream.channel.resume()
+        if self._inbox:
+            self._pump()
 
     def check_time(self, now: float) -> None:
         """Ends what has waited too long in its phase. `now` is loop time in seconds; called about once a second."""
@@ -150,12 +156,28 @@ class HttpFlow:
     # ---- requests ----
 
     def _pump(self) -> None:
-        """Takes from the inbox what the exchange in hand can take now."""
+        """Takes from the inbox what the exchange in hand can take now; the next request only while the agent reads its
+        answers. A call from within, by a request that was refused at once, is left to the call that is under way."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            self._take_from_inbox()
+        finally:
+            self._pumping = False
+        if self._inbox or self._upstream_held:
+            self._agent.pause()
+        else:
+            self._agent.resume()
+
+    def _take_from_inbox(self) -> None:
         inbox = self._inbox
         while inbox:
             exchange = self._exchange
             event = inbox[0]
             if exchange is None:
+                if self._agent_held:
+                    break
                 inbox.popleft()
                 if isinstance(event, RequestHead):
                     self._begin(event)
@@ -167,10 +189,6 @@ class HttpFlow:
                     self._forward_body(exchange, event)
                 else:
                     self._drop(exchange, event)
-        if inbox or self._upstream_held:
-            self._agent.pause()
-        else:
-            self._agent.resume()
 
     def _begin(self, head: RequestHead) -> None:
         self._head_since = 0.0
@@ -478,6 +496,7 @@ class HttpFlow:
         if exchange.request_done:
             self._exchange = None
             if not stays:
+                self._inbox.clear()
                 self._agent.close()
             elif self._reader.paused:
                 self._inbox.extend(self._reader.resume())

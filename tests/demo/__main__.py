@@ -27,7 +27,8 @@ TAIL = 30  # lines of the log that are shown where something failed
 
 def main() -> int:
     options = _options()
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)
     screen = Screen()
     policy: dict[str, Any] = copy.deepcopy(POLICY)
     if options.break_it:
@@ -97,19 +98,19 @@ def _play(screen: Screen, policy: dict[str, Any]) -> Seen:
 def _keep_log(setting: Setting) -> None:
     """The appliance's own log outlives its folder until everything was found right."""
     appliance = getattr(setting, "appliance", None)
-    if appliance is not None:
+    if appliance is not None and appliance.log_file.exists():
         KEPT.parent.mkdir(exist_ok=True)
         KEPT.write_text(appliance.log())
 
 
 def _show_log(screen: Screen) -> None:
     if KEPT.exists():
-        tail = KEPT.read_text().splitlines()[-TAIL:]
+        tail = KEPT.read_text().splitlines()[-TAIL:] or ["(it is empty)"]
         screen.trouble("\n".join(["the end of Coatcheck's log:", *tail, f"all of it: {KEPT}"]))
 
 
-def _terminated(_number: int, _frame: object) -> NoReturn:
-    raise SystemExit(128 + signal.SIGTERM)  # what was made is then taken down on the way out
+def _terminated(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)  # what was made is then taken down on the way out
 
 
 if __name__ == "__main__":

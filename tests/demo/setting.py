@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -75,6 +76,7 @@ class Setting:
 
     def __init__(self, policy: dict[str, Any]) -> None:
         self._policy = policy
+        self._closed = False
         self.world = World()
         for program, package in (("curl", "curl"), ("python3", "python3"), ("node", "nodejs")):
             if shutil.which(program, path=PATH) is None:
@@ -92,12 +94,20 @@ class Setting:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """May be called twice. Signals wait until it is done: half of it would leave the rest behind."""
+        world, appliance = self.world, getattr(self, "appliance", None)
+        if self._closed or not hasattr(world, "dir"):
+            return
+        self._closed = True
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         try:
-            appliance = getattr(self, "appliance", None)
             if appliance is not None:
                 appliance.stop()
         finally:
-            self.world.close()
+            try:
+                world.close()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _make(self) -> None:
         self.world.ip("outside", "addr", "add", f"{ELSEWHERE}/24", "dev", "v1")
@@ -128,6 +138,7 @@ class Setting:
             where="outside",
             env={"PATH": PATH, "SERVICE_TOKEN": CREDENTIAL},
             stdout=subprocess.PIPE,
+            start_new_session=True,  # ^C is for the demo, which ends it
         )
 
     @property

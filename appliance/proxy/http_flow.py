@@ -578,7 +578,7 @@ class HttpFlow:
             self._record_end(exchange, "" if word == "eof" else word)
             self.lost(None)
 
-        self._upgraded = Upgraded(self._agent, upstream.channel, lease.scrubber, lease.watcher(), ended)
+        self._upgraded = Upgraded(head.upgrade, self._agent, upstream.channel, lease.scrubber, lease.watcher(), ended)
         early = upstream.reader.leftover
         if early:
             self._upgraded.to_agent(early)

@@ -1,16 +1,18 @@
 """A connection that left HTTP by an upgrade that policy let through (WebSocket): bytes both ways.
 
-What comes back is scrubbed as a plain stream (a server's WebSocket frames are not masked, RFC 6455 5.1, and
-compression was not offered); a form keeps its length, so frames stay whole. What goes out is only watched.
+What comes back is scrubbed: WebSocket message by message (a server's frames are not masked, RFC 6455 5.1, and
+compression was not offered), any other protocol as a plain stream. What goes out is only watched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from appliance.placeholders.scrub import Scrubber
+from appliance.model.errors import PeerError
+from appliance.placeholders.scrub import Scrubber, ScrubStream
 from appliance.placeholders.slots import StrayWatcher
 from appliance.proxy.channel import Channel
+from appliance.session.websocket import MessageScrubber
 
 Ended = Callable[[str], None]
 
@@ -19,9 +21,17 @@ class Upgraded:
     """Takes both channels over. `ended` is called once, with "eof" or a fixed word, when either end is gone."""
 
     def __init__(
-        self, agent: Channel, upstream: Channel, scrubber: Scrubber, watcher: StrayWatcher, ended: Ended
+        self,
+        protocol: str,
+        agent: Channel,
+        upstream: Channel,
+        scrubber: Scrubber,
+        watcher: StrayWatcher,
+        ended: Ended,
     ) -> None:
-        self._stream = scrubber.stream()
+        self._stream: MessageScrubber | ScrubStream = (
+            MessageScrubber(scrubber) if protocol == "websocket" and scrubber.active else scrubber.stream()
+        )
         self._watcher = watcher
         self._ended: Ended | None = ended
         self.agent = agent
@@ -45,8 +55,16 @@ class Upgraded:
         self.upstream.write(data)
 
     def to_agent(self, data: bytes) -> None:
+        if self._ended is None:
+            return
         self.received += len(data)
-        self.agent.write(self._stream.feed(data))
+        try:
+            scrubbed = self._stream.feed(data)
+        except PeerError as error:
+            self.agent.abort()
+            self.end("upstream-" + error.code)
+            return
+        self.agent.write(scrubbed)
 
     def end(self, word: str) -> None:
         ended, self._ended = self._ended, None

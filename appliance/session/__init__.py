@@ -5,5 +5,5 @@ its verdict, the bytes of the head that goes on, or an answer in the agent's own
 Always: what is forwarded is written anew from what was parsed, never relayed; a placeholder is swapped only in a head
 whose verdict allows it.
 
-`http` judges requests and writes heads; `problem` says no in HTTP (RFC 9457).
+`http` judges requests and writes heads; `websocket` scrubs messages; `problem` says no in HTTP (RFC 9457).
 """

@@ -4,6 +4,7 @@
     tls     ClientHello (SNI, ALPN, versions, ECH)
     http1   readers: bytes -> events; writers: fields -> bytes (`http1` is the door to five modules)
     target  request target -> path for policy, query pieces that go out as they came in
+    websocket  frames of a server: where each begins and ends
     dns     questions and responses of a forwarder
 
 What always holds: whatever is not plainly right raises PeerError and nothing else; nothing is repaired; memory is

@@ -11,7 +11,7 @@ from appliance.model.errors import PeerError
 from appliance.wire.http1 import RequestHead, RequestReader
 from appliance.wire.tls import ClientHello, parse_hello
 
-_METHOD: Final = re.compile(rb"[A-Z]{1,32}+ ?")  # enough of a request line to tell HTTP/1 from anything else
+_METHOD: Final = re.compile(rb"[A-Z]{1,32} ?")  # enough of a request line to tell HTTP/1 from anything else
 _TLS_HANDSHAKE: Final = b"\x16"  # RFC 8446 5.1: ContentType handshake
 _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 3.4
 

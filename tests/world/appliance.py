@@ -14,6 +14,8 @@ from typing import Any
 
 from tests.world.world import REPOSITORY, World
 
+FOLDERS = ("appliance", "bpf", "policies", "tests", ".venv")  # of the repository: what runs in a world
+
 TOKEN = "ghp_RealCredential0fTheService4242424242"  # the real one; no agent may ever see it
 
 
@@ -25,7 +27,7 @@ class Appliance:
         self, world: World, config: dict[str, Any], policy: dict[str, Any], *, environment: dict[str, str]
     ) -> None:
         self.world = world
-        self.root = world.dir / "coatcheck"  # the repository, wherever it lies, readable by every uid
+        self.root = world.dir / "coatcheck"  # the repository's folders, wherever it lies, in reach of every uid
         self.run_dir = world.dir / "run"
         self.state_dir = world.dir / "state"
         self.config_file = world.dir / "coatcheck.yaml"
@@ -45,8 +47,15 @@ class Appliance:
         for file in (REPOSITORY / "policies").glob("*.rego"):
             (self.policy_dir / file.name).write_text(file.read_text())
         self.write_policy(policy)
+        self._mount_repository()
+
+    def _mount_repository(self) -> None:
+        """One by one: the repository's own folder may be one that other users cannot enter."""
         self.root.mkdir()
-        subprocess.run(["mount", "--bind", str(REPOSITORY), str(self.root)], check=True)
+        for name in FOLDERS:
+            if (REPOSITORY / name).is_dir():
+                (self.root / name).mkdir()
+                subprocess.run(["mount", "--bind", str(REPOSITORY / name), str(self.root / name)], check=True)
 
     def write_policy(self, data: dict[str, Any]) -> None:
         (self.policy_dir / "data.yaml").write_text(json.dumps(data, indent=1))

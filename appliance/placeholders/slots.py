@@ -75,8 +75,14 @@ class Swapper:
         return swap._replace(headers=headers, query=query)
 
     def stands_in(self, text: bytes) -> bool:
-        """Whether one of the job's placeholders is in `text`."""
-        return self._watch is not None and bool(self._watch.find_matches_as_indexes(text))
+        """Whether one of the job's placeholders is in `text`, a path, as it is or percent-encoded."""
+        watch = self._watch
+        if watch is None:
+            return False
+        found = watch.find_matches_as_indexes(text) or (
+            b"%" in text and watch.find_matches_as_indexes(unquote_to_bytes(text))
+        )
+        return bool(found)
 
     # ---- headers ----
 
@@ -171,6 +177,8 @@ class Swapper:
                 self._note_text(unquote_to_bytes(query), "query", swap)
         if path:
             self._note_text(path, "path", swap)
+            if b"%" in path:
+                self._note_text(unquote_to_bytes(path), "path", swap)
 
     def _note_text(self, text: bytes, place: str, swap: Swap) -> None:
         if self._watch is None:
@@ -179,6 +187,13 @@ class Swapper:
             stray = f"{self._known[self._texts[index]].secret.name}@{place}"
             if stray not in swap.stray:
                 swap.stray.append(stray)
+
+    def named(self, path: str) -> str:
+        """`path` for the record, which holds no placeholder: each stands there as its secret's name in braces."""
+        text = unquote_to_bytes(path)
+        for placeholder, known in self._known.items():
+            text = text.replace(placeholder, b"{%b}" % known.secret.name.encode())
+        return quote_from_bytes(text, safe="/!$&'()*+,;=:@{}")
 
     def watcher(self) -> StrayWatcher:
         """Watches one body for placeholders."""

@@ -59,16 +59,12 @@ class Judged(Struct, frozen=True):
 
     operation: Operation
     verdict: Verdict
+    path: str  # for the record; never with a secret or a placeholder in it
     target: bytes
     lines: bytes
     used: Used
     stray: tuple[str, ...]
     candidates: tuple[bytes, ...]
-
-    @property
-    def path(self) -> str:
-        """For the record; never with a secret in it."""
-        return self.operation.path
 
     def head(self) -> bytes:
         """The head for the upstream."""
@@ -138,7 +134,11 @@ def judge(head: RequestHead, origin: bytes, prepared: Prepared, swapper: Swapper
     target = parse_target(origin)
     query = target.query
     used, stray, candidates, credentials = prepared.used, prepared.stray, prepared.candidates, prepared.credentials
-    if query or swapper.stands_in(target.raw_path):
+    path = target.path
+    in_path = swapper.stands_in(target.raw_path)
+    if in_path:
+        path = swapper.named(path)
+    if query or in_path:
         swap = swapper.swap([], query, target.raw_path)
         if swap.used:
             used += tuple(swap.used)
@@ -156,7 +156,7 @@ def judge(head: RequestHead, origin: bytes, prepared: Prepared, swapper: Swapper
         prepared.upgrade,
         credentials,
     )
-    return Judged(operation, decider.verdict(operation), origin, prepared.lines, used, stray, candidates)
+    return Judged(operation, decider.verdict(operation), path, origin, prepared.lines, used, stray, candidates)
 
 
 def _names(used: Sequence[tuple[str, LeasedPlaceholder]]) -> tuple[str, ...]:

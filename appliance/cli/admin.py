@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
+import socket as sockets
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -22,7 +22,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
@@ -38,6 +38,18 @@ def ask(method: str, path: str, body: Any = None, *, timeout: float = _PATIENCE)
         return json.loads(data) if data else None
     except ValueError:
         fail(f"what serves {socket_path()} does not answer as Coatcheck does", UNAVAILABLE)
+
+
+def tried(socket: str, path: str, timeout: float = 5.0) -> tuple[int, Any]:
+    """For a diagnosis: the status and the JSON answer of whatever serves `socket`. Raises OSError, HTTPException,
+    ValueError."""
+    connection = _UnixConnection(socket, timeout)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
 
 
 def text(path: str) -> str:

@@ -4,6 +4,7 @@ are the program's own, and nobody needs root."""
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ def run(command: Sequence[str], workload: str, allow_setuid: bool) -> None:
             confine()
         except OSError as error:
             fail(f"the program cannot be confined ({error}); --allow-setuid runs it without", 1)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # Python ignores both, and what is ignored stays so in the program
     try:
         os.execvpe(command[0], list(command), environment)  # noqa: S606  # the point of this command
     except FileNotFoundError:

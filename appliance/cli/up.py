@@ -41,11 +41,16 @@ def up(config_file: str) -> None:
 def release(config_file: str) -> None:
     config = read_config(config_file)
     _as_root("release")
+    from appliance.daemon.only_one import only_one
     from appliance.kernel import pins
 
     places = Places(config)
+    if not places.run.exists():
+        print("nothing is governed")
+        return
     try:
-        pins.release(places.pins)
+        with only_one(places.run):
+            pins.release(places.pins)
     except (CoatcheckError, OSError) as error:
         fail(f"the hooks could not be released: {error}", NO)
     print("released: nothing is governed any more")

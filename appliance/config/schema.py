@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -25,6 +25,53 @@ def seconds_of(text: str | float) -> float:
 
 
 Seconds = Annotated[float, Field(gt=0)]
+
+# as `appliance.wire.names` has it
+_HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is not an address, such as 192.0.2.1 or 2001:db8::1") from None
+
+
+def _host(value: str) -> str:
+    value = value.lower().removesuffix(".")
+    if value.startswith("[") and value.endswith("]"):
+        _address(value[1:-1])
+    elif len(value) > 253 or not _HOST_NAME.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is not a host: write a whole name, such as api.example.com, or an address"
+            " (IPv6 in brackets); there are no wildcards"
+        )
+    return value
+
+
+def _regex(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is not a regular expression: {error}") from None
+    return value
+
+
+def _cgroup_pattern(value: str) -> str:
+    if not all(part not in ("", ".", "..") for part in value.strip("/").split("/")):
+        raise ValueError(
+            f"{value!r} is not a pattern of cgroups: write a path below the cgroup2 mount, `*` within a segment, for"
+            " example system.slice/actions.runner.*.service"
+        )
+    return value
+
+
+Host = Annotated[str, AfterValidator(_host)]
+Address = Annotated[str, AfterValidator(_address)]
+Regex = Annotated[str, AfterValidator(_regex)]
+Digest = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")]
+Glob = Annotated[str, Field(min_length=1, max_length=512)]  # as appliance.identity.globs has it
+CgroupPattern = Annotated[str, AfterValidator(_cgroup_pattern)]
 
 
 class Part(BaseModel):
@@ -56,7 +103,7 @@ class GovernExisting(Part):
     """Cgroups that something else makes, for example `system.slice/actions.runner.*.service`.
     `*` matches within one path segment. Each matching cgroup is one job with this label."""
 
-    pattern: str
+    pattern: CgroupPattern
     label: Name
 
 
@@ -77,14 +124,14 @@ class WorkloadMatch(Part):
 
     uid: tuple[int, ...] | None = None
     gid: tuple[int, ...] | None = None  # primary or supplementary
-    exe: str | None = None
-    exe_sha256: tuple[str, ...] | None = None
-    cmdline: str | None = None  # regular expression, full match over the arguments joined by spaces
-    cgroup: str | None = None
-    unit: str | None = None
-    label: str | None = None
+    exe: Glob | None = None
+    exe_sha256: tuple[Digest, ...] | None = None
+    cmdline: Regex | None = None  # full match over the arguments joined by spaces
+    cgroup: Glob | None = None
+    unit: Glob | None = None
+    label: Glob | None = None
     launched_uid: tuple[int, ...] | None = None
-    ancestor_exe: str | None = None  # any ancestor
+    ancestor_exe: Glob | None = None  # any ancestor
 
 
 class Workload(Part):
@@ -150,7 +197,7 @@ class SlotSpec(Part):
 class Shape(Part):
     """Where a placeholder's form comes from; neither: from the real value itself."""
 
-    regex: str | None = None
+    regex: Regex | None = None
     sample: str | None = None
 
 
@@ -162,7 +209,7 @@ class SecretSpec(Part):
     env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")  # the job's variable for the placeholder
     labels: tuple[str, ...] = ("*",)  # labels (globs) of the jobs that are given a placeholder
     destinations: tuple[Name, ...] = Field(min_length=1)  # names in the policy's data
-    hosts: tuple[str, ...] = Field(min_length=1)  # exact; the vault itself checks them
+    hosts: tuple[Host, ...] = Field(min_length=1)  # exact; the vault itself checks them
     slots: tuple[SlotSpec, ...] = Field(min_length=1)
     ttl: Seconds = 3600.0
     uses: int | None = Field(None, ge=1)
@@ -191,7 +238,7 @@ class Dns(Part):
     """`servers` are asked in order (default: those of /etc/resolv.conf); `hosts` are answered here."""
 
     servers: tuple[str, ...] = ()
-    hosts: dict[str, tuple[str, ...]] = {}
+    hosts: dict[Host, tuple[Address, ...]] = {}
     timeout: Seconds = 3.0
 
     @field_validator("servers")

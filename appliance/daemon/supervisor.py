@@ -6,20 +6,20 @@ While one of them is away nothing is let through: the hooks stay pinned, and eac
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
+import resource
 import signal
 import socket
 import sys
 from asyncio.subprocess import Process
 from pathlib import Path
-from typing import IO
 
 import structlog
 
 from appliance.config.places import accounts
 from appliance.config.schema import Config
 from appliance.daemon import inherit, notify
+from appliance.daemon.only_one import only_one
 from appliance.daemon.proxy import SOCKETS
 from appliance.model.errors import EnvironmentFailed
 
@@ -47,13 +47,12 @@ class Supervisor:
         accounts(self._config)
         run_dir = Path(self._config.run_dir)
         for folder in (run_dir, Path(self._config.state_dir)):
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o755)
+            _make_folder(folder)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        with open(run_dir / "lock", "w") as lock:
-            self._lock(lock)
+        with only_one(run_dir):
+            raise_descriptor_limit(self._config.limits.flows)
             sockets = listening_sockets(self._config)
             names = ["kernel", "vault", "control", *(f"proxy-{n}" for n in range(self._config.processes.workers))]
             watchers: list[asyncio.Task[None]] = []
@@ -73,14 +72,6 @@ class Supervisor:
                 await self._end(list(reversed(names)))
                 for sock in sockets.values():
                     sock.close()
-
-    def _lock(self, lock: IO[str]) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise EnvironmentFailed(
-                "running", f"another coatcheck runs on {self._config.run_dir}; stop it, or set another run_dir"
-            ) from None
 
     async def _start(self, name: str, sockets: dict[str, socket.socket]) -> None:
         """Starts a process and waits until it is ready."""
@@ -143,6 +134,34 @@ class Supervisor:
                 log.error("supervisor.kill", process=name)
                 child.kill()
                 await child.wait()
+
+
+def descriptors_for(flows: int) -> int:
+    """What a worker with so many flows may have open: two sockets each, and a few of its own."""
+    return 2 * flows + 256
+
+
+def raise_descriptor_limit(flows: int) -> None:
+    """Lets us and our children have as many descriptors as `flows` need; fewer only if the kernel's own limit
+    (fs.nr_open) is lower: connections are then refused earlier."""
+    wanted = descriptors_for(flows)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    for limit in (max(wanted, hard), hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, limit), limit))
+            return
+        except (OSError, ValueError):
+            log.warning("supervisor.descriptors", wanted=wanted, limit=hard)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+    except OSError as error:
+        raise EnvironmentFailed("folders", f"{folder} cannot be made: {error.strerror}") from None
 
 
 def listening_sockets(config: Config) -> dict[str, socket.socket]:

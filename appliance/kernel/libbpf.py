@@ -57,6 +57,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_program__name": (c_char_p, (c_void_p,)),
     "bpf_program__fd": (c_int, (c_void_p,)),
     "bpf_program__expected_attach_type": (c_int, (c_void_p,)),
+    "bpf_program__set_autoload": (c_int, (c_void_p, ctypes.c_bool)),
     "bpf_map__name": (c_char_p, (c_void_p,)),
     "bpf_map__fd": (c_int, (c_void_p,)),
     "bpf_map__set_pin_path": (c_int, (c_void_p, c_char_p)),
@@ -180,6 +181,39 @@ class BpfObject:
         while entry:
             yield entry
             entry = library().call(following, self._object, entry)
+
+
+def refused_programs(path: str) -> dict[str, str]:
+    """The programs of a compiled object that this kernel does not take, each with the reason: every one is loaded by
+    itself, and let go. Raises EnvironmentFailed if the object cannot be read."""
+    refused: dict[str, str] = {}
+    position = 0
+    while (loaded := _load_alone(path, position)) is not None:
+        name, result = loaded
+        if result < 0:
+            refused[name] = os.strerror(-result)
+        position += 1
+    return refused
+
+
+def _load_alone(path: str, position: int) -> tuple[str, int] | None:
+    """(name, what the kernel answered) of one program of the object; None if it has no such."""
+    lib = library()
+    opened: int = lib.call("bpf_object__open_file", path.encode(), None)
+    if not opened:
+        raise lib.error(f"the compiled hooks {path} cannot be opened", ctypes.get_errno())
+    try:
+        name, number = None, 0
+        program = lib.call("bpf_object__next_program", opened, None)
+        while program:
+            lib.call("bpf_program__set_autoload", program, number == position)
+            if number == position:
+                name = lib.call("bpf_program__name", program).decode()
+            number += 1
+            program = lib.call("bpf_object__next_program", opened, program)
+        return None if name is None else (name, lib.call("bpf_object__load", opened))
+    finally:
+        lib.call("bpf_object__close", opened)
 
 
 def attach(program: Program, cgroup_fd: int, what: str) -> int:

@@ -98,6 +98,7 @@ async def work(
     ]
     for listener in listeners:
         listener.start()
+    await _tell(control, tally)  # so that whoever asks for the status from here on finds us
     ready()
     stopping = loop.create_task(stop.wait())
     await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -124,7 +125,11 @@ async def _sweep(services: Services, spine: Spine) -> None:
 async def _report(control: IpcClient, tally: ProxyTally) -> None:
     while True:
         await asyncio.sleep(_SWEEP)
-        try:
-            await control.call("metrics", tally.export())
-        except CoatcheckError as error:
-            log.warning("metrics.report", error=str(error))
+        await _tell(control, tally)
+
+
+async def _tell(control: IpcClient, tally: ProxyTally) -> None:
+    try:
+        await control.call("metrics", tally.export())
+    except CoatcheckError as error:
+        log.warning("metrics.report", error=str(error))

@@ -66,7 +66,7 @@ WIDEST: dict[str, Any] = {
 
 
 def matches(facts_: ProcessFacts, **match: Any) -> bool:
-    compiled = compile_workloads([Workload(name="w", match=WorkloadMatch(**match), groups=("g",))])
+    compiled = compile_workloads([Workload(name="w", match=WorkloadMatch.model_construct(**match), groups=("g",))])
     try:
         principal = principal_of(compiled, facts_)
     except Denied:
@@ -134,4 +134,4 @@ def test_an_incomplete_process_still_has_its_primary_group() -> None:
 )
 def test_a_pattern_that_is_none_is_named(match: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        compile_workloads([Workload(name="w", match=WorkloadMatch(**match))])
+        compile_workloads([Workload(name="w", match=WorkloadMatch.model_construct(**match))])

@@ -58,11 +58,11 @@ class Flow:
         if self.plan.decision != "allow":
             raise Denied(self.plan.rule, self.plan.reason or "policy does not allow this destination")
 
-    async def lease(self) -> CompiledLease:
-        """The secrets of the plan. Raises what the vault raises."""
+    async def lease(self, *, anew: bool = False) -> CompiledLease:
+        """The secrets of the plan; `anew`: as the vault has them now. Raises what the vault raises."""
         if not self.plan.secrets:
             return self.services.leases.none()
-        return await self.services.leases.get(self._lease_key, self.identity.token)
+        return await self.services.leases.get(self._lease_key, self.identity.token, anew=anew)
 
     async def redeem(self, placeholder: LeasedPlaceholder, operation: Operation) -> None:
         """Makes use of a placeholder. Raises Denied if it may not be used (any more)."""

@@ -227,7 +227,9 @@ class HttpFlow:
             await self._flow.refresh()
             self._lease = await self._flow.lease()
             judged = self._judge(exchange, self._lease)
-            await self._services.leases.check_candidates(self._flow.identity.claims.job, judged.candidates)
+            if judged.candidates and await self._minted(judged):
+                self._lease = await self._flow.lease(anew=True)
+                judged = self._judge(exchange, self._lease)
             await self._connect()
             for _, placeholder in judged.used:
                 await self._flow.redeem(placeholder, judged.operation)
@@ -242,6 +244,12 @@ class HttpFlow:
             self._write_decision(exchange, judged)
         finally:
             self._task = None
+
+    async def _minted(self, judged: Judged) -> bool:
+        """Whether a value in a slot is a placeholder that the lease in hand is too old to know. Raises Denied for one
+        that is dead or another job's."""
+        job, secrets = self._flow.identity.claims.job, self._flow.plan.secrets
+        return await self._services.leases.check_candidates(job, judged.candidates, secrets)
 
     def _judge(self, exchange: Exchange, lease: CompiledLease) -> Judged:
         destination = self._flow.destination

@@ -11,13 +11,13 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from appliance.ipc.client import IpcClient
 from appliance.ipc.messages import Lease, LeaseAsk, PlaceholderState, UseAsk
 from appliance.model.errors import Denied
-from appliance.model.ids import DestinationName, JobId
+from appliance.model.ids import DestinationName, JobId, SecretName
 from appliance.model.placeholder import LeasedPlaceholder, LeasedSecret
 from appliance.model.secret import Secret
 from appliance.model.verdict import Operation
@@ -105,16 +105,19 @@ class Leases:
         """The lease of a plan that names no secret."""
         return _NONE
 
-    async def get(self, key: LeaseKey, token: str) -> CompiledLease:
-        """A lease with some of its life left. Raises what the vault raises: nothing is forwarded then."""
+    async def get(self, key: LeaseKey, token: str, *, anew: bool = False) -> CompiledLease:
+        """A lease with some of its life left; `anew`: not one that was asked for before this call. Raises what the
+        vault raises: nothing is forwarded then."""
         held = self._held.get(key)
-        if held is not None and held.expires > time.time():
+        if anew:
+            self._asking.pop(key, None)
+        elif held is not None and held.expires > time.time():
             return held
         task = self._asking.get(key)
         if task is None:
             task = asyncio.ensure_future(self._ask(key, token))
             self._asking[key] = task
-            task.add_done_callback(lambda _: self._asking.pop(key, None))
+            task.add_done_callback(lambda done: self._asking.get(key) is done and self._asking.pop(key))
         return await asyncio.shield(task)
 
     async def _ask(self, key: LeaseKey, token: str) -> CompiledLease:
@@ -144,9 +147,13 @@ class Leases:
                 "use", UseAsk(token, digest, key.destination, key.host, operation.method, operation.path)
             )
 
-    async def check_candidates(self, job: JobId, candidates: Sequence[bytes]) -> None:
-        """Refuses values in a slot that are somebody else's placeholder, or a dead one. Raises Denied."""
+    async def check_candidates(
+        self, job: JobId, candidates: Sequence[bytes], secrets: Container[SecretName] = ()
+    ) -> bool:
+        """Refuses values in a slot that are somebody else's placeholder, or a dead one. Raises Denied. Answers whether
+        one is the job's own, live, of one of `secrets`: minted since the lease was asked for."""
         now = time.time()
+        minted = False
         for value in candidates:
             digest = hashlib.sha256(value).digest()
             if self._unknown.get((job, digest), 0.0) > now:
@@ -160,6 +167,9 @@ class Leases:
                 raise Denied("placeholder-foreign", "this placeholder was given to another job")
             elif state.state != "live":
                 raise Denied(f"placeholder-{state.state}", _STATE_WORDS[state.state])
+            elif state.secret in secrets:
+                minted = True
+        return minted
 
     def sweep(self) -> None:
         """Drops leases that ran out and were not asked for again; called about once a second."""

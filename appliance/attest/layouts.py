@@ -22,6 +22,7 @@ _RECORD = struct.Struct("=5Q3Q6I16s2sBBI16s64s")
 _PROCESS = struct.Struct("=3Q4I")
 _PROCESS_OFFSET = 40
 _NETNS = struct.Struct("=Q")
+_COOKIE = struct.Struct("=Q")
 _MAPPED = bytes(10) + b"\xff\xff"
 
 ProcessKey = tuple[int, int, int, int, int, int, int]
@@ -89,6 +90,17 @@ def parse_key(data: bytes) -> FlowKey:
         int.from_bytes(data[42:44], "big"),
         data[44],
     )
+
+
+def question(cookie: int, key: bytes) -> bytes:
+    """What the kernel process is asked by: this very socket's connection, not another one that has its ports by now."""
+    return _COOKIE.pack(cookie) + key
+
+
+def parse_question(data: bytes) -> tuple[int, bytes]:
+    """`(cookie, key)`. Raises PeerError if it is not a question."""
+    parse_key(data[_COOKIE.size :])
+    return _COOKIE.unpack_from(data)[0], data[_COOKIE.size :]
 
 
 def parse_process_key(value: bytes) -> ProcessKey:

@@ -6,7 +6,14 @@ import struct
 from typing import NamedTuple
 
 from appliance.attest.flowmap import FlowMap
-from appliance.attest.layouts import ProcessKey, address_text, flow_key, parse_destination, parse_process_key
+from appliance.attest.layouts import (
+    ProcessKey,
+    address_text,
+    flow_key,
+    parse_destination,
+    parse_process_key,
+    question,
+)
 
 _JOBS = struct.Struct("=Q8xQQ")  # struct record: cookie, netns, socket_job, task_job
 
@@ -14,9 +21,9 @@ Address = tuple[str, int] | tuple[str, int, int, int]
 
 
 class Seen(NamedTuple):
-    """One connection as the hooks saw it. `key` is what the vault asks the kernel process by."""
+    """One connection as the hooks saw it. `question` is what the vault asks the kernel process by."""
 
-    key: bytes
+    question: bytes
     process_key: ProcessKey
     cookie: int  # of the client's socket
     socket_job: int  # cgroup id of the job in which the socket was made
@@ -36,4 +43,6 @@ def seen(flow_map: FlowMap, netns: int, peer: Address, local: Address, protocol:
         return None
     cookie, socket_job, task_job = _JOBS.unpack_from(record)
     address, port = parse_destination(record)
-    return Seen(key, parse_process_key(record), cookie, socket_job, task_job, address_text(address), port)
+    return Seen(
+        question(cookie, key), parse_process_key(record), cookie, socket_job, task_job, address_text(address), port
+    )

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from appliance.attest.flowmap import FlowMap
-from appliance.attest.layouts import parse_key, parse_record
+from appliance.attest.layouts import parse_question, parse_record
 from appliance.attest.process import Attestor, JobOfProcess
 from appliance.attest.procfs import parse_cgroup
 from appliance.config.places import Accounts
@@ -47,22 +47,21 @@ class KernelService:
         server.method("counters", None, self.counters, control)
         server.method("state", None, self.state, control)
 
-    async def attest(self, _: Peer, key: bytes) -> Attested:
-        """Who made the connection with this key of the `flows` map. Denied: no-record, foreign-socket, no-job."""
+    async def attest(self, _: Peer, asked: bytes) -> Attested:
+        """Who made the connection of this `attest.layouts.question`. Denied: no-record, foreign-socket, no-job."""
         try:
-            attested = await self._attest(key)
+            attested = await self._attest(*parse_question(asked))
         except Denied:
             self._counted["attest-denied"] += 1
             raise
         self._counted["attested" if attested.facts.complete else "attested-incomplete"] += 1
         return attested
 
-    async def _attest(self, key: bytes) -> Attested:
-        parse_key(key)
+    async def _attest(self, cookie: int, key: bytes) -> Attested:
         value = self._flows.lookup(key)
-        if value is None:
+        record = parse_record(value) if value is not None else None
+        if record is None or record.cookie != cookie:
             raise Denied("no-record", _NO_RECORD)
-        record = parse_record(value)
         if not record.task_job or record.task_job != record.socket_job:
             raise Denied("foreign-socket", "the socket was made in another job than the process that connected it")
         job = self._jobs.info(record.task_job)

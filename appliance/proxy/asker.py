@@ -43,7 +43,7 @@ class Askers:
             found = seen(self._flow_map, self._netns, peer, local, socket.IPPROTO_UDP)
             if found is None or not found.task_job or found.task_job != found.socket_job:
                 return None
-            return await self._identities.identify(found.process_key, found.key)
+            return await self._identities.identify(found.process_key, found.question)
         except CoatcheckError as error:
             self._tally.failed(error)
             return None

@@ -62,7 +62,7 @@ class Spine:
             found = self._attest(sock.family, peer, local)
             job = found.task_job
             self._count(job)
-            identity = await self._services.identities.identify(found.process_key, found.key)
+            identity = await self._services.identities.identify(found.process_key, found.question)
             tally.step("identify", time.perf_counter() - started)
             if found.port == _DNS_PORT:
                 await self._services.names.serve_tcp(sock, peer, local, identity)

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from appliance.attest.layouts import address_text, flow_key
+from appliance.attest.layouts import address_text, flow_key, question
+from appliance.attest.peer_socket import PeerSockets
 from appliance.config.places import Places, accounts
 from appliance.config.schema import Config
 from appliance.ipc.client import IpcClient
@@ -97,14 +98,25 @@ class Kernel:
         return made
 
     def connected(self, agent: subprocess.Popen[str]) -> bytes:
-        """Lets the agent connect; the key of its flow."""
+        """Lets the agent connect; the question about its flow."""
         assert agent.stdin is not None
         assert agent.stdout is not None
         agent.stdin.write("\n")
         agent.stdin.flush()
         _, peer = self.proxy.accept()
         assert int(agent.stdout.readline()) == peer[1]
-        return flow_key(self.netns(), peer, self.proxy.getsockname())
+        return self.question(peer)
+
+    def question(self, peer: tuple[str, int]) -> bytes:
+        local = self.proxy.getsockname()
+
+        def cookie() -> int | None:
+            near, far = ((socket.inet_aton(address), port) for address, port in (peer, local))
+            return PeerSockets().cookie(socket.AF_INET, near, far)
+
+        found = self.world.inside("host", cookie)
+        assert found is not None
+        return question(found, flow_key(self.netns(), peer, local))
 
     def netns(self) -> int:
         return int.from_bytes(self.proxy.getsockopt(socket.SOL_SOCKET, 71, 8), sys.byteorder)
@@ -387,7 +399,7 @@ for attempt in (lambda: libbpf.update(fd, bytes(48), bytes(192)), lambda: libbpf
 def test_the_proxy_may_read_flows_and_no_more(kernel: Kernel) -> None:
     agent = kernel.agent()
     kernel.ask("job_create", _create(agent.pid), JobCreated)
-    arguments = [kernel.places.handover_socket, kernel.connected(agent).hex()]
+    arguments = [kernel.places.handover_socket, kernel.connected(agent)[8:].hex()]  # the key of the question
     uid = accounts(kernel.config).proxy
     done = kernel.world.python(HANDED, *arguments, uid=uid)
     assert done.stdout.split() == ["192", "refused", "refused"], done.stderr
@@ -418,7 +430,7 @@ def test_bad_keys(kernel: Kernel) -> None:
     with pytest.raises(PeerError):
         kernel.ask("attest", b"short", Attested)
     with pytest.raises(Denied, match="no-record"):
-        kernel.ask("attest", bytes(48), Attested)
+        kernel.ask("attest", bytes(56), Attested)
     with pytest.raises(Denied, match="no-job"):
         kernel.ask("attest_pid", os.getpid(), ProcessFacts)
     with pytest.raises(Denied, match="no-facts"):
@@ -443,7 +455,7 @@ def test_an_executable_on_overlayfs(kernel: Kernel) -> None:
     agent.stdin.write("\n")
     agent.stdin.flush()
     _, peer = kernel.proxy.accept()
-    key = flow_key(kernel.netns(), peer, kernel.proxy.getsockname())
+    key = kernel.question(peer)
     facts = kernel.ask("attest", key, Attested).facts
     assert facts.complete
     assert facts.exe == bash

@@ -5,7 +5,8 @@ written it, with False if it could not; the operation then does not happen. What
 (an end, a count) is given without one.
 
 All that one turn of the loop brings goes in one message, and one message is under way at a time: under load
-the batches grow, and the cost of a message is shared.
+the batches grow, and the cost of a message is shared. What nobody waits for goes with the next message, or after
+`_LATEST` at the latest: a worker that is killed takes that much of its ends along, never a decision.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
+import structlog
 
 from appliance.ipc.client import IpcClient
 from appliance.model.errors import CoatcheckError
 from appliance.model.record import Record
 
 _MOST_RECORDS = 2000  # in one message
+_LATEST = 0.05  # seconds that a record without a callback waits for one that has one
 _MOST_WAITING = 50000  # records; over that, what waits for no answer is refused by `put` answering False
+
+log = structlog.get_logger()
 
 Done = Callable[[bool], None]
 _encode = msgspec.json.Encoder().encode
@@ -32,6 +37,8 @@ class Recorder:
         self._records: list[bytes] = []
         self._done: list[Done | None] = []
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._awaited = False  # what waits must go with the next message at once
         self.lost = 0  # records without a callback that control did not take
 
     @property
@@ -49,7 +56,12 @@ class Recorder:
         self._records.append(_encode(record))
         self._done.append(done)
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._send())
+            if done is not None:
+                self._start()
+            else:
+                self._later()
+        elif done is not None:
+            self._awaited = True
 
     async def write(self, record: Record) -> bool:
         """`put` for a coroutine: True once written."""
@@ -59,14 +71,29 @@ class Recorder:
 
     async def drain(self) -> None:
         """Returns once all that was put is written or refused."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        while self._records or self._task is not None:
+            self._start()
+            if self._task is not None:
+                await asyncio.wait([self._task])
+
+    def _later(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_LATEST, self._start)
+
+    def _start(self) -> None:
+        self._awaited = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._send())
 
     async def _send(self) -> None:
         try:
-            while self._records:
+            while self._awaited:
                 records, self._records = self._records[:_MOST_RECORDS], self._records[_MOST_RECORDS:]
                 waiting, self._done = self._done[:_MOST_RECORDS], self._done[_MOST_RECORDS:]
+                self._awaited = bool(self._records)
                 try:
                     await self._control.call("append", records)
                     written = True
@@ -74,8 +101,17 @@ class Recorder:
                     written = False
                 for done in waiting:
                     if done is not None:
-                        done(written)
+                        _tell(done, written)
                     elif not written:
                         self.lost += 1
         finally:
             self._task = None
+            if self._records:
+                self._later()
+
+
+def _tell(done: Done, written: bool) -> None:
+    try:
+        done(written)
+    except Exception:  # the seam: one flow's bug must not leave the others waiting
+        log.error("recorder.bug", exc_info=True)

@@ -60,8 +60,8 @@ class Spine:
         started = time.perf_counter()
         try:
             found = self._attest(sock.family, peer, local)
-            job = found.task_job
-            self._count(job)
+            self._count(found.task_job)
+            job = found.task_job  # counted: so it will be discounted
             identity = await self._services.identities.identify(found.process_key, found.question)
             tally.step("identify", time.perf_counter() - started)
             if found.port == _DNS_PORT:

@@ -28,6 +28,9 @@ HELD, RECEIVED, RETURNED = "the agent held", "the service received", "the agent 
 class Screen:
     def __init__(self) -> None:
         terminal = sys.stdout.isatty()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for what it lacks
+                stream.reconfigure(errors="replace")
         width = None if terminal else int(os.environ.get("COLUMNS") or PIPE_WIDTH)
         self._out = Console(
             file=None if terminal else _Trimmed(sys.stdout), width=width, highlight=False, soft_wrap=False, emoji=False

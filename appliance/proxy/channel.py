@@ -77,6 +77,7 @@ class Channel(asyncio.BufferedProtocol):
         "_tls",
         "_transport",
         "_unsent",
+        "_unsent_size",
         "_waiting",
         "received_bytes",
         "sent_bytes",
@@ -96,6 +97,7 @@ class Channel(asyncio.BufferedProtocol):
         self._eof = False
         self._waiting = False  # in the buffers' list
         self._unsent: list[bytes] = []  # without TLS; with it, what waits is in `_out`
+        self._unsent_size = 0  # bytes
         self.received_bytes = 0  # plaintext
         self.sent_bytes = 0
 
@@ -154,6 +156,9 @@ class Channel(asyncio.BufferedProtocol):
             self._buffers.send_later(self)
         if tls is None:
             self._unsent.append(data)
+            self._unsent_size += len(data)
+            if self._unsent_size > WRITE_HIGH:
+                self._hand_over()
             return
         try:
             written = tls.write(data)
@@ -163,17 +168,23 @@ class Channel(asyncio.BufferedProtocol):
                     written += tls.write(view[written : written + _RECORD])
         except ssl.SSLError as error:
             self._fail(_tls_error(error))
+            return
+        if self._out.pending > WRITE_HIGH:  # one turn may read 8 MB (libuv): whoever reads it must be told to hold
+            self._hand_over()
 
     def send(self) -> None:
         """Hands what was written to the transport."""
         self._waiting = False
+        self._hand_over()
+
+    def _hand_over(self) -> None:
         if self._transport.is_closing():
             return
         if self._tls is not None:
             if self._out.pending:
                 self._transport.write(self._out.read())
         elif self._unsent:
-            unsent, self._unsent = self._unsent, []
+            unsent, self._unsent, self._unsent_size = self._unsent, [], 0
             self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     def pause(self) -> None:

@@ -133,7 +133,7 @@ class RawService:
                     pass
                 if isinstance(sock, ssl.SSLSocket):
                     with contextlib.suppress(OSError):
-                        sock.settimeout(2)
+                        sock.settimeout(0.3)
                         sock.unwrap()
 
     @contextlib.contextmanager

@@ -61,6 +61,7 @@ class Swapper:
         names = {*self._headers, *((b"authorization",) if self._has_basic else ())}
         self._slot_headers = frozenset(names)
         self._texts = list(self._known)
+        self._shortest = min(map(len, self._texts), default=0)
         self._watch = BytesAhoCorasick(self._texts) if self._texts else None
 
     def swap(self, headers: list[Header], query: bytes, path: bytes = b"") -> Swap:
@@ -77,7 +78,7 @@ class Swapper:
     def stands_in(self, text: bytes) -> bool:
         """Whether one of the job's placeholders is in `text`, a path, as it is or percent-encoded."""
         watch = self._watch
-        if watch is None:
+        if watch is None or len(text) < self._shortest:
             return False
         found = watch.find_matches_as_indexes(text) or (
             b"%" in text and watch.find_matches_as_indexes(unquote_to_bytes(text))

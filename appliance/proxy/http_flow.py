@@ -81,6 +81,9 @@ class HttpFlow:
         except PeerError as error:
             self._malformed(error)
             return
+        if len(events) == 2 and events[1] is END and isinstance(events[0], RequestHead) and self._is_free:
+            self._begin(events[0], whole=True)  # as most come
+            return
         self._inbox.extend(events)
         if self._exchange is None and not self._inbox:
             self._head_since = self._head_since or self._active
@@ -155,6 +158,11 @@ class HttpFlow:
 
     # ---- requests ----
 
+    @property
+    def _is_free(self) -> bool:
+        """Nothing is under way or waits."""
+        return self._exchange is None and not self._inbox and not self._agent_held and not self._upstream_held
+
     def _pump(self) -> None:
         """Takes from the inbox what the exchange in hand can take now; the next request only while the agent reads its
         answers. A call from within, by a request that was refused at once, is left to the call that is under way."""
@@ -180,7 +188,10 @@ class HttpFlow:
                     break
                 inbox.popleft()
                 if isinstance(event, RequestHead):
-                    self._begin(event)
+                    whole = bool(inbox) and inbox[0] is END
+                    if whole:
+                        inbox.popleft()
+                    self._begin(event, whole)
             elif isinstance(event, RequestHead) or exchange.phase in (PREPARING, RECORDING):
                 break
             else:
@@ -190,13 +201,12 @@ class HttpFlow:
                 else:
                     self._drop(exchange, event)
 
-    def _begin(self, head: RequestHead) -> None:
+    def _begin(self, head: RequestHead, whole: bool) -> None:
+        """`whole`: it has no body, or none that is still to come."""
         self._head_since = 0.0
         self._flow.operations += 1
         exchange = self._exchange = Exchange(self._flow.operations, head)
-        if self._inbox and self._inbox[0] is END:
-            self._inbox.popleft()
-            exchange.request_done = True
+        exchange.request_done = whole
         if self._refusal is not None:
             self._refuse(exchange, self._refusal)
         elif not self._at_once(exchange):
@@ -346,6 +356,9 @@ class HttpFlow:
             return
         self._active = self._clock()
         writer = exchange.writer
+        if len(events) == 3 and events[2] is END and self._pass_on(exchange, writer, events[0], events[1]):
+            self._finish(exchange)
+            return
         try:
             for event in events:
                 if isinstance(event, bytes):
@@ -367,6 +380,17 @@ class HttpFlow:
             self._finish(exchange)
         elif writer.busy and self._upstream is not None:
             self._upstream.channel.pause()
+
+    def _pass_on(self, exchange: Exchange, writer: ResponseWriter, head: Event, body: Event) -> bool:
+        """A response that came in one piece and goes on as it is; False if it does not."""
+        if not isinstance(head, ResponseHead) or not isinstance(body, bytes):
+            return False
+        if not writer.whole(head, body, keep_alive=exchange.keep_alive and not self._agent_ended):
+            return False
+        exchange.response_head = head
+        exchange.received = len(body)
+        self._tally.first_byte(self._active - exchange.put_at)
+        return True
 
     def _response_head(self, exchange: Exchange, writer: ResponseWriter, head: ResponseHead) -> None:
         if head.status == 101:

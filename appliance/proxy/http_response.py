@@ -103,6 +103,20 @@ class ResponseWriter:
         self.begun = True
         return keep_alive
 
+    def whole(self, head: ResponseHead, body: bytes, *, keep_alive: bool) -> bool:
+        """Writes a response that came in one piece, if nothing in it must change. False: nothing was written."""
+        if self.begun or self._parts or head.framing != "length" or head.status == 206:
+            return False
+        if b"content-encoding" in head.fields and self._scrubber.active:
+            return False
+        raw = as_it_came(head, close=not keep_alive)
+        if not raw or not self._scrubber.clean(raw) or not self._scrubber.clean(body):
+            return False
+        self.status = head.status
+        self.begun = self.done = True
+        self._client.write(raw + body)
+        return True
+
     def body(self, data: bytes) -> None:
         if self._content is not None:
             self._coded.append(data)

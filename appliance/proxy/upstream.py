@@ -12,7 +12,6 @@ import os
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from appliance.config.schema import Limits
@@ -70,15 +69,22 @@ class Upstream:
     # ---- Sink ----
 
     def received(self, data: bytes) -> None:
-        if self.owner is None:
+        owner = self.owner
+        if owner is None:
             self.channel.abort()  # an idle server has nothing to say; what it says belongs to nobody
+            return
+        try:
+            events = self.reader.feed(data)
+        except PeerError as error:
+            self._failed(error)
         else:
-            self._events(lambda: self.reader.feed(data))
+            if events:
+                owner.upstream_events(events)
 
     def ended(self, clean: bool) -> None:
         if self.owner is not None:
             if clean:
-                self._events(self.reader.eof)
+                self._read_end(self.owner)
             else:
                 self.owner.upstream_failed(PeerError("upstream-cut", "the server cut the TLS connection off"))
         self.channel.close()
@@ -96,17 +102,20 @@ class Upstream:
         if self.owner is not None:
             self.owner.upstream_release()
 
-    def _events(self, read: Callable[[], list[Event]]) -> None:
-        owner = self.owner
+    def _read_end(self, owner: Owner) -> None:
         try:
-            events = read()
+            events = self.reader.eof()
         except PeerError as error:
-            self.channel.abort()
-            if owner is not None:
-                owner.upstream_failed(error)
-            return
-        if owner is not None and events:
-            owner.upstream_events(events)
+            self._failed(error)
+        else:
+            if events:
+                owner.upstream_events(events)
+
+    def _failed(self, error: PeerError) -> None:
+        owner = self.owner
+        self.channel.abort()
+        if owner is not None:
+            owner.upstream_failed(error)
 
 
 class Upstreams:

@@ -95,7 +95,11 @@ class Tally:
     def export(self) -> WorkerMetrics:
         """Everything so far, with this process's memory and processor time."""
         used = resource.getrusage(resource.RUSAGE_SELF)
-        self.gauge(names.MEMORY, self.worker).value = float(memory_bytes())
+        memory = self.gauge(names.MEMORY, self.worker)
+        try:
+            memory.value = float(memory_bytes())
+        except OSError:
+            pass  # no descriptor to be had: the last figure stands, and nothing ends for want of it
         self.counter(names.CPU, self.worker).value = used.ru_utime + used.ru_stime
         families = [_family(metric, children) for metric, children in self._children.items()]
         for metric, value in self._read.items():

@@ -1,7 +1,8 @@
 """SHA-256 of executables, cached by (device, inode, size, mtime, ctime).
 
 ctime cannot be set by a process, and every write moves it, but no finer than the file system's clock ticks: so a
-digest is kept only if the file had been left alone for a while. A file that changes under our reading has none.
+digest is kept only if the file had been left alone for a while. A file that changes under our reading has none, nor
+has one that is larger than LARGEST.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections import OrderedDict
 
 _CHUNK = 1 << 20  # bytes
+LARGEST = 2 << 30  # bytes of an executable; a sparse file of any size costs its maker nothing, but us the reading
 _ENTRIES = 4096
 _SETTLED_NS = 2_000_000_000  # far above any file system's granularity
 
@@ -38,11 +40,13 @@ class ExecutableHashes:
         return digest
 
     def hash_file(self, fd: int) -> str:
-        """Hex, or "" if the file changed meanwhile. Raises OSError."""
+        """Hex, or "" if the file changed meanwhile or is over LARGEST. Raises OSError."""
         before = file_key(fd)
+        if before[2] > LARGEST:
+            return ""
         digest = hashlib.sha256()
         offset = 0
-        while chunk := os.pread(fd, _CHUNK, offset):
+        while offset <= before[2] and (chunk := os.pread(fd, _CHUNK, offset)):  # it may be growing
             digest.update(chunk)
             offset += len(chunk)
         if file_key(fd) != before or offset != before[2]:

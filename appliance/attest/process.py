@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 from appliance.attest import procfs
 from appliance.attest.hashing import ExecutableHashes
@@ -18,6 +19,8 @@ from appliance.model.facts import Ancestor, ProcessFacts, SocketRecord
 from appliance.model.ids import JobId
 
 MAX_ANCESTORS = 16
+MAX_FILE: Final = 16 << 20  # bytes that are read of a file below /proc/PID
+MAX_CMDLINE: Final = 1 << 20  # of /proc/PID/cmdline
 _TICK_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # /proc/PID/stat counts in these
 
 
@@ -83,14 +86,15 @@ class Proc:
         if select.select([self._pidfd], [], [], 0)[0]:
             raise Changed
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most: int = MAX_FILE) -> bytes:
+        """The file's first `most` bytes: a process decides itself how long its arguments are (prctl(2), PR_SET_MM)."""
         try:
             fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
             try:
-                chunks = []
-                while chunk := os.read(fd, 1 << 16):
-                    chunks.append(chunk)
-                return b"".join(chunks)
+                data = b""
+                while len(data) < most and (chunk := os.read(fd, min(1 << 16, most - len(data)))):
+                    data += chunk
+                return data
             finally:
                 os.close(fd)
         except (FileNotFoundError, ProcessLookupError):
@@ -165,6 +169,7 @@ class Attestor:
         self._path_of = path_of
         self._hashes = ExecutableHashes()
         self._thread = ThreadPoolExecutor(1, "hash")
+        self._turns: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -195,12 +200,12 @@ class Attestor:
                 exe = proc.executable(exe_fd)
                 if record and not _same_file(proc, exe_fd, exe, record):
                     raise Changed
-                digest = self._hashes.known(exe_fd) or await self._hash(exe_fd)
+                digest = self._hashes.known(exe_fd) or await self._hash(exe_fd, job.job)
             finally:
                 os.close(exe_fd)
             if not digest:
                 raise Changed
-            cmdline = procfs.parse_cmdline(proc.read("cmdline"))
+            cmdline = procfs.parse_cmdline(proc.read("cmdline", MAX_CMDLINE))
             netns = proc.netns()
             ancestors = _ancestors(proc.stat.parent)
             # once more: not ended, and not another program by execve(2), since we began
@@ -236,7 +241,15 @@ class Attestor:
                 complete=True,
             )
 
-    async def _hash(self, fd: int) -> str:
+    async def _hash(self, fd: int, job: JobId) -> str:
+        """One file of a job at a time: a job that runs many large ones does not keep the others waiting."""
+        turn = self._turns.get(job)
+        if turn is None:
+            turn = self._turns[job] = asyncio.Lock()
+        async with turn:
+            return self._hashes.known(fd) or await self._hash_now(fd)
+
+    async def _hash_now(self, fd: int) -> str:
         loop = asyncio.get_running_loop()
         own = os.dup(fd)  # the thread's, also if we are cancelled
 

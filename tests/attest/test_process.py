@@ -176,6 +176,23 @@ def test_a_reused_pid_does_not_lend_its_name(world: World) -> None:
     ]
 
 
+def test_what_a_process_says_of_itself_is_read_in_part(process: subprocess.Popen[bytes]) -> None:
+    with Proc(process.pid, None) as proc:
+        whole = proc.read("cmdline")
+        assert proc.read("cmdline", 3) == whole[:3]
+        assert len(whole) > 3
+
+
+def test_an_executable_of_any_size_has_no_digest(tmp_path: Path) -> None:
+    """Nor is it read: a sparse file of 8 TB would take an hour."""
+    file = tmp_path / "sparse"
+    file.touch()
+    os.truncate(file, 8 << 40)
+    fd = os.open(file, os.O_RDONLY)
+    assert ExecutableHashes().hash_file(fd) == ""
+    os.close(fd)
+
+
 def test_digests_are_kept_only_of_files_at_rest(tmp_path: Path) -> None:
     hashes = ExecutableHashes()
     file = tmp_path / "exe"

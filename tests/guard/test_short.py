@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.daemon.processes import pids, status
-from tests.e2e.spine import Spine
+from tests.e2e.spine import HOST, Spine
 from tests.guard.client import Client
 from tests.guard.test_killed import until
 
@@ -97,6 +97,28 @@ def limit_descriptors(spine: Spine, pid: int, most: int) -> None:
         gid=int(said["Gid"][0]),
         check=True,
     )
+
+
+def test_large_executables_keep_nobody_waiting(spine: Spine) -> None:
+    """One job runs programs of 60 GB (sparse), which would take minutes to hash; another one's new program is known
+    at once."""
+    folder = spine.world.dir / "large"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    make = (
+        "for n in 1 2 3; do cp /usr/bin/curl {0}/$n; truncate -s {1} {0}/$n; {0}/$n -sS https://{2}/secret & done; wait"
+    )
+    large = spine.world.popen(
+        spine.appliance.job_command(["sh", "-c", make.format(folder, "60G", HOST)]),
+        cwd="/",
+        env=spine.appliance.environment,
+        uid=65534,
+        groups=[spine.appliance.group],
+        stderr=subprocess.PIPE,
+    )
+    done = spine.shell(f"cp /usr/bin/curl {folder}/new && {folder}/new -sS -w '%{{http_code}}' https://{HOST}/echo")
+    assert done.stdout.endswith("200"), done
+    large.kill()
 
 
 def used_cpu(pid: int) -> float:

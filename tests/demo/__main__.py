@@ -106,7 +106,7 @@ def _keep_log(setting: Setting) -> None:
 def _show_log(screen: Screen) -> None:
     if KEPT.exists():
         tail = KEPT.read_text().splitlines()[-TAIL:] or ["(it is empty)"]
-        screen.trouble("\n".join(["the end of Coatcheck's log:", *tail, f"all of it: {KEPT}"]))
+        screen.trouble("\n".join(["the end of Coatcheck's log:", *tail, f"all of it: {KEPT.relative_to(REPOSITORY)}"]))
 
 
 def _terminated(number: int, _frame: object) -> NoReturn:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 import uvloop
 
 from appliance.config.schema import Dns
@@ -407,5 +408,8 @@ def test_where_questions_go(tmp_path: Any) -> None:
     assert servers_of(Dns(), str(path)) == (("192.0.2.3", 53), ("fe80::1", 53))
     assert servers_of(Dns(), str(tmp_path / "none")) == ()
     for hosts in ({"a_b": ("192.0.2.1",)}, {"a.test": ("127.1",)}):
-        with pytest.raises(EnvironmentFailed):
-            Forwarder(Dns(hosts=hosts), Desk().judge, Desk().allowed, Desk().on_answer)
+        with pytest.raises(ValidationError):  # the configuration refuses them,
+            Dns(hosts=hosts)
+        unchecked = Dns.model_construct(hosts=hosts, servers=(), timeout=3.0)
+        with pytest.raises(EnvironmentFailed):  # and the forwarder does not rely on it
+            Forwarder(unchecked, Desk().judge, Desk().allowed, Desk().on_answer)

@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 import uvloop
+from pydantic import ValidationError
 
 from appliance.config.schema import Dns
 from appliance.model.errors import EnvironmentFailed

@@ -34,7 +34,7 @@ def model_of(text: str, name: str, model: type[Model]) -> Model:
     try:
         return model.model_validate(_plain(tree))
     except ValidationError as error:
-        raise FileError(_sentence(name, tree, model, error.errors()[0])) from None
+        raise FileError(_sentence(name, tree, model, _most_telling(tree, error.errors()))) from None
 
 
 def _parse(text: str, name: str) -> Any:
@@ -69,6 +69,30 @@ def _plain(tree: Any) -> Any:
         if isinstance(tree, kind):
             return kind(tree)
     return str(tree)  # dates and the like: what was written
+
+
+def _most_telling(tree: Any, errors: list[ErrorDetails]) -> ErrorDetails:
+    """The first; but of a mapping that lacks a key and has an unknown one, the unknown: it is the misspelt one."""
+    first = errors[0]
+    above = first["loc"][:-1]
+    if first["type"] == "missing" and _is_there(tree, above):
+        for error in errors:
+            if error["type"] == "extra_forbidden" and error["loc"][:-1] == above:
+                return error
+    return first
+
+
+def _is_there(tree: Any, loc: tuple[int | str, ...]) -> bool:
+    """Whether `loc` is a place in the file; steps into unions are not."""
+    node = tree
+    for step in loc:
+        if not isinstance(node, (CommentedMap, CommentedSeq)):
+            return False
+        try:
+            node = node[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
 
 
 def _sentence(name: str, tree: Any, model: type[BaseModel], error: ErrorDetails) -> str:

@@ -32,9 +32,8 @@ def read(path: str) -> tuple[Config | None, Finding]:
     except FileError as error:
         if not os.access(path, os.R_OK) and os.path.exists(path) and os.geteuid() != 0:
             return None, unknown("configuration", f"{path} is not ours to read", NEEDS_ROOT)
-        return None, Finding(
-            "configuration", "missing", str(error), "mend the file; docs/configuration.md has its keys"
-        )
+        mend = "mend the file" if os.path.exists(path) else "write it, or name another with --config"
+        return None, Finding("configuration", "missing", str(error), f"{mend}; docs/configuration.md has its keys")
     said = f"{path}: {len(config.workloads)} workloads, {len(config.secrets)} secrets"
     if not config.workloads:
         return config, Finding(

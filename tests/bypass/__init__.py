@@ -4,6 +4,7 @@
     ways_out, identities, taking, local_api   the rows of each class; most carry the attempt as a script
     hostile     a running appliance with two jobs, and eyes outside
     driver      what runs in a job and takes attempts
+    tools       the names that attempts may use
     test_rows   every row has its test and every test its row; the docs say what the rows say
 
 An attempt passes if its outcome is the expected one AND nothing was seen outside. Rows that are not stopped are

@@ -1,4 +1,5 @@
-"""Runs inside a job: each line of standard input is Python, run in a process of its own; its outcome is a line back.
+"""Runs inside a job: each line of standard input is Python (a JSON string), run in a process of its own with the names
+of tests.bypass.tools; its outcome is a line back.
 
 The outcome is what the code said by `say(...)`, else `done`, else the name of the errno or of the exception that ended
 it. An attempt that takes over PATIENCE seconds is `too slow`.
@@ -13,16 +14,19 @@ import select
 import signal
 import socket
 import sys
+import textwrap
+
+from tests.bypass.tools import NAMES
 
 PATIENCE = 8.0  # seconds
 
 
 def outcome_of(code: str) -> str:
     said: list[str] = []
-    names = {"say": lambda *words: said.append(" ".join(map(str, words)))}
+    names = {**NAMES, "say": lambda *words: said.append(" ".join(map(str, words)))}
     socket.setdefaulttimeout(3)
     try:
-        exec(compile(_IMPORTS + code, "attempt", "exec"), names)  # noqa: S102  # the point of this program
+        exec(compile(textwrap.dedent(code), "attempt", "exec"), names)  # noqa: S102  # the point of this program
     except TimeoutError:
         return "timed out"
     except OSError as error:
@@ -30,9 +34,6 @@ def outcome_of(code: str) -> str:
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return " | ".join(said) or "done"
-
-
-_IMPORTS = "import ctypes, errno, json, os, socket, ssl, struct, subprocess, sys, time\n"
 
 
 def attempt(code: str) -> str:

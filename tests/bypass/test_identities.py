@@ -1,4 +1,3 @@
-# ruff: noqa: E501  # attempts are lines of code within lines of code
 """Being taken for another: what the record says of who it was."""
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def test_the_allowed_program_is_allowed(hostile: Hostile) -> None:
 def test_forged_names(hostile: Hostile) -> None:
     name = str(hostile.allowed)
     flows = opened(hostile, fetch(name, options=", executable='/usr/bin/curl'"))
-    code = f"c = ctypes.CDLL(None); c.prctl(15, b'allowed-curl', 0, 0, 0); s = socket.create_connection(({OUTSIDE4!r}, 8080)); s.send(b'x\\n'); s.recv(9)"
+    code = "libc.prctl(15, b'allowed-curl', 0, 0, 0); answer_of(socket.create_connection((OUTSIDE4, 8080)))"
     flows += opened(hostile, code)
     assert who(flows) == [("agent", "deny"), ("agent", "deny")]
 
@@ -86,7 +85,11 @@ def test_mounted_over(hostile: Hostile) -> None:
 
 @tries("execve of the allowed program after connecting")
 def test_exec_after_connect(hostile: Hostile) -> None:
-    code = f"s = socket.socket(); s.connect(({OUTSIDE4!r}, 8080)); s.set_inheritable(True); os.execv({str(hostile.allowed)!r}, ['curl', '-m', '1', 'telnet://127.0.0.1:9'])"
+    code = f"""
+    s = socket.create_connection((OUTSIDE4, 8080))
+    s.set_inheritable(True)
+    os.execv({str(hostile.allowed)!r}, ['curl', '-m', '1', 'telnet://127.0.0.1:9'])
+    """
     for _ in range(10):
         assert "curl" not in [principal for principal, _ in who(opened(hostile, code))]
 
@@ -99,7 +102,8 @@ def run_openssl(path: str) -> str:
 @tries("an unchanged copy, where the rule names a digest", "a changed copy, where the rule names a digest")
 def test_digests(hostile: Hostile) -> None:
     copy, changed = (f"/tmp/{hostile.spine.world.name}-{name}" for name in ("openssl", "changed"))
-    make = f"import shutil\nfor p in ({copy!r}, {changed!r}): shutil.copy('/usr/bin/openssl', p)\nopen({changed!r}, 'ab').write(b'x')\n"
+    make = f"import shutil\nfor path in ({copy!r}, {changed!r}): shutil.copy('/usr/bin/openssl', path)\n"
+    make += f"open({changed!r}, 'ab').write(b'x')\n"
     try:
         flows = opened(hostile, f"{make}{run_openssl(copy)}\n{run_openssl(changed)}")
     finally:

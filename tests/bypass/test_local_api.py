@@ -1,4 +1,3 @@
-# ruff: noqa: E501  # attempts are lines of code within lines of code
 """The admin socket from within a job, where more than one process is needed."""
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ import sys
 import pytest
 
 from tests.bypass.hostile import Hostile
-from tests.bypass.local_api import ASK
 from tests.bypass.rows import tries
 
 pytestmark = pytest.mark.world
@@ -17,13 +15,13 @@ pytestmark = pytest.mark.world
 
 @tries("ending another job")
 def test_ending_another(hostile: Hostile) -> None:
-    assert hostile.attempt(ASK + f"say(ask('DELETE', '/jobs/{hostile.two.job}')[0])") == "403"
+    assert hostile.attempt(f"say(admin('DELETE', '/jobs/{hostile.two.job}')[0])") == "403"
     assert hostile.two.run("say('alive')") == "alive"
 
 
 @tries("a placeholder for another job")
 def test_minting_for_another(hostile: Hostile) -> None:
-    ask = ASK + "say(ask('POST', '/mint', {'secret': 'demo', 'job': %r})[0])"
+    ask = "say(admin('POST', '/mint', {'secret': 'demo', 'job': %r})[0])"
     assert hostile.attempt(ask % hostile.two.job) == "403"
     assert hostile.attempt(ask % hostile.one.job) == "200"
 
@@ -42,20 +40,25 @@ for _ in range(2000):
     os.kill(pid, 9); os.wait()
 print('no', flush=True)
 """
-CONNECT = (
-    ASK
-    + """
-a, b = socket.socketpair()
+CONNECT = """
+ours, theirs = socket.socketpair()
 pid = os.fork()
 if pid == 0:
-    s = socket.socket(1, 1); s.connect(os.environ['COATCHECK_SOCKET']); socket.send_fds(b, [b'x'], [s.fileno()]); os._exit(0)
-_, fds, _, _ = socket.recv_fds(a, 1, 1)
+    s = socket.socket(UNIX)
+    s.connect(os.environ['COATCHECK_SOCKET'])
+    socket.send_fds(theirs, [b'x'], [s.fileno()])
+    os._exit(0)
+_, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
 os.wait()
-l = socket.socket(1, 1); l.bind('\\0%s'); l.listen(); l.settimeout(6)
-c, _ = l.accept(); c.send(str(pid).encode()); c.recv(9)
-say(ask('GET', '/jobs', sock=socket.socket(fileno=fds[0]))[0])
+listener = socket.socket(UNIX)
+listener.bind('\\0%s')
+listener.listen()
+listener.settimeout(6)
+taker, _ = listener.accept()
+taker.send(str(pid).encode())
+taker.recv(9)
+say(admin('GET', '/jobs', sock=socket.socket(fileno=descriptors[0]))[0])
 """
-)
 
 
 @tries("a connection whose maker has ended and whose pid is an operator's by now")

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  # attempts are lines of code within lines of code
 """Ways out that need more than one process, or somebody outside of the job."""
 
 from __future__ import annotations
@@ -218,7 +217,8 @@ def test_daemon(hostile: Hostile) -> None:
 @tries("a process of the same user outside of any job, taken over by ptrace")
 def test_taking_over(hostile: Hostile) -> None:
     """Its connection is taken by pidfd_getfd(2), for which the kernel wants what it wants for ptrace(2)."""
-    code = f"import socket, time; s = socket.create_connection(({OUTSIDE4!r}, 7777)); print(s.fileno(), flush=True); time.sleep(9)"
+    code = f"import socket, time; s = socket.create_connection(({OUTSIDE4!r}, 7777)); "
+    code += "print(s.fileno(), flush=True); time.sleep(9)"
     victim = hostile.spine.world.popen(["/usr/bin/python3", "-c", code], uid=65534, cwd="/", stdout=subprocess.PIPE)
     assert victim.stdout is not None
     number = int(victim.stdout.readline())

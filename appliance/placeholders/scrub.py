@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ahocorasick_rs import BytesAhoCorasick
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
 from appliance.model.secret import Secret
 from appliance.placeholders.forms import Form, Found, escape_gates, forms_of
@@ -46,6 +46,8 @@ class Scrubber:
             self._compile(texts)
 
     def _compile(self, texts: list[Form]) -> None:
+        # leftmost matches are searched with vectors (Teddy), 5 to 20 GB/s: enough to say that there is none
+        self._any = BytesAhoCorasick(self._gates, matchkind=MatchKind.LeftmostFirst)
         self._all = BytesAhoCorasick(self._gates)
         escapes = {gate for gate in self._gates if gate[:1] in b"%\\&" and len(gate) < 8}
         plain = [gate for gate in self._gates if gate not in escapes]
@@ -70,7 +72,7 @@ class Scrubber:
 
     def clean(self, data: bytes) -> bool:
         """`data`, complete, certainly holds no secret; False says that it may."""
-        return not self.active or not self._hits(data)
+        return not self.active or not self._any.find_matches_as_indexes(data)
 
     def headers(self, headers: list[Header]) -> tuple[list[Header], int]:
         """The same for header names and values; the very same list if nothing was found."""
@@ -117,6 +119,8 @@ class Scrubber:
 
     def _hits(self, data: bytes) -> list[tuple[int, int]]:
         """(gate, where it ends) in order of place."""
+        if not self._any.find_matches_as_indexes(data):
+            return []
         if len(data) < _SMALL:
             return [(gate, start) for gate, start, _ in self._all.find_matches_as_indexes(data, overlapping=True)]
         hits: list[tuple[int, int]] = []

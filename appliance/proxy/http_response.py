@@ -75,7 +75,10 @@ class ResponseWriter:
         self.status = head.status
         length_changes = False
         if head.framing != "none" and self._scrubber.active:
-            codings = parse_content_encoding(head.get_all(b"content-encoding"))
+            try:
+                codings = parse_content_encoding(head.get_all(b"content-encoding"))
+            except CoatcheckError as error:
+                raise PeerError("upstream-coding", str(error)) from None
             if codings:
                 if head.status == 206:
                     raise PeerError("upstream-coded-range", "a part of a coded body cannot be scrubbed")

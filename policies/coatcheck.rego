@@ -56,6 +56,8 @@ mode(d) := "tunnel" if d.protocol == "tunnel"
 
 mode(d) := "http" if d.protocol != "tunnel"
 
+is_host(d, host) if host in d.exact_hosts
+
 is_host(d, host) if {
 	some pattern in d.host_patterns
 	regex.match(pattern, host)
@@ -139,23 +141,43 @@ has_type(r) if not r.content_types
 
 has_type(r) if input.operation.content_type in r.content_types
 
+# A list of credentials or parameters. What allows must know all that is there, what refuses takes one as enough:
+# otherwise something harmless beside it would get a request past the refusal. An empty list: none is there.
 has_credentials(r) if not r.credentials
-
-has_credentials(r) if {
-	count(r.credentials) > 0
-	count(input.operation.credentials) > 0
-	every name in input.operation.credentials { name in r.credentials }
-}
 
 has_credentials(r) if {
 	count(r.credentials) == 0
 	count(input.operation.credentials) == 0
 }
 
+has_credentials(r) if {
+	r.decision == "allow"
+	count(input.operation.credentials) > 0
+	every used in input.operation.credentials { used in r.credentials }
+}
+
+has_credentials(r) if {
+	r.decision != "allow"
+	some used in input.operation.credentials
+	used in r.credentials
+}
+
 has_query(r) if not r.query
 
 has_query(r) if {
-	every name in input.operation.query { name in r.query }
+	count(r.query) == 0
+	count(input.operation.query) == 0
+}
+
+has_query(r) if {
+	r.decision == "allow"
+	every parameter in input.operation.query { parameter in r.query }
+}
+
+has_query(r) if {
+	r.decision != "allow"
+	some parameter in input.operation.query
+	parameter in r.query
 }
 
 # ---- name ----

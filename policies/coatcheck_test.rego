@@ -6,7 +6,7 @@ import rego.v1
 import data.coatcheck
 
 api := {
-	"name": "api", "hosts": ["api.example.com"], "host_patterns": [`^api\.example\.com$`], "ports": [443],
+	"name": "api", "hosts": ["api.example.com"], "exact_hosts": ["api.example.com"], "host_patterns": [], "ports": [443],
 	"protocol": "http", "addresses": [], "principals": ["deploy"], "groups": ["ci"], "labels": [],
 	"secrets": ["token"], "allow_range": false, "upgrade": [],
 	"rules": [
@@ -77,6 +77,27 @@ test_no_rule_is_denied if {
 	verdict := coatcheck.verdict with input as with_operation({"method": "DELETE"}) with data.destinations as [api]
 	verdict.decision == "deny"
 	verdict.rule == "api/default-deny"
+}
+
+guarded := object.union(api, {"rules": [
+	{"name": "no-root", "credentials": ["root"], "decision": "deny", "reason": "", "ask": ""},
+	{"name": "all", "credentials": ["root", "token"], "decision": "allow", "reason": "", "ask": ""},
+]})
+
+test_a_refused_credential_is_refused_beside_another if {
+	verdict := coatcheck.verdict with input as with_operation({"credentials": ["root", "token"]}) with data.destinations as [guarded]
+	verdict.rule == "api/no-root"
+}
+
+test_an_unknown_credential_is_not_allowed_beside_another if {
+	verdict := coatcheck.verdict with input as with_operation({"credentials": ["other", "token"]}) with data.destinations as [guarded]
+	verdict.rule == "api/default-deny"
+}
+
+test_a_wildcard_is_one_label if {
+	wild := object.union(api, {"exact_hosts": [], "host_patterns": [`^[a-z0-9-]+\.example\.com$`]})
+	coatcheck.plan.decision == "allow" with input as asked with data.destinations as [wild]
+	coatcheck.plan.decision == "deny" with input as with_destination({"host": "x.api.example.com"}) with data.destinations as [wild]
 }
 
 test_trace_is_denied_everywhere if {

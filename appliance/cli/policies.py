@@ -11,7 +11,6 @@ from appliance.cli.up import read_config
 from appliance.config.load import DEFAULT_PATH
 
 if TYPE_CHECKING:
-    from appliance.ipc.messages import PolicyBundle
     from appliance.policy.data import Data
     from appliance.policy.testing import TestResult
 
@@ -23,8 +22,7 @@ def check(folder: str | None, config_file: str | None) -> None:
     if folder is None or config_file is not None or os.path.exists(DEFAULT_PATH):
         config = read_config(config_file or DEFAULT_PATH)
     where = Path(folder or (config.policy_dir if config else ""))
-    bundle, data = _read(where)
-    results = _run(where, bundle)
+    data, results = _tried(where)
     failed = [result for result in results if not result.passed]
     for result in failed:
         warn(f"{where / result.file}: {_line(result)}")
@@ -43,8 +41,7 @@ def check(folder: str | None, config_file: str | None) -> None:
 def test(folder: str | None, config_file: str | None, as_json: bool) -> None:
     """Ends with status 1 if a test fails, or the folder is not whole."""
     where = Path(folder or read_config(config_file or DEFAULT_PATH).policy_dir)
-    bundle, _ = _read(where)
-    results = _run(where, bundle)
+    _, results = _tried(where)
     failed = sum(not result.passed for result in results)
     if as_json:
         show_json([_plain(result) for result in results])
@@ -56,31 +53,23 @@ def test(folder: str | None, config_file: str | None, as_json: bool) -> None:
         raise SystemExit(NO)
 
 
-def _read(folder: Path) -> tuple[PolicyBundle, Data]:
-    """The folder as a bundle that loads and answers, or the end of the program with file, line and key."""
+def _tried(folder: Path) -> tuple[Data, list[TestResult]]:
+    """The folder's data and the outcome of its tests, or the end of the program with file, line and key."""
+    from msgspec.structs import replace
+
     from appliance.control.policy_files import DATA_FILE, read_folder
+    from appliance.control.trial import try_policy
     from appliance.model.errors import CoatcheckError
     from appliance.policy.bundle import make_bundle, parse_data
-    from appliance.policy.engine import Policy
 
     try:
         modules, text = read_folder(folder)
         data = parse_data(text, str(folder / DATA_FILE))
-        bundle = make_bundle({str(folder / name): module for name, module in modules.items()}, data)
-        Policy(bundle)
+        results = try_policy(make_bundle({str(folder / name): module for name, module in modules.items()}, data))
     except CoatcheckError as error:
-        fail(str(error), NO)
-    return make_bundle(modules, data), data
-
-
-def _run(folder: Path, bundle: PolicyBundle) -> list[TestResult]:
-    from appliance.model.errors import CoatcheckError
-    from appliance.policy.testing import run_tests
-
-    try:
-        return run_tests(bundle)
-    except CoatcheckError as error:
-        fail(f"{folder}: {error}", NO)
+        message = str(error)
+        fail(message if str(folder) in message else f"{folder}: {message}", NO)
+    return data, [replace(result, file=Path(result.file).name) for result in results]
 
 
 def _line(result: TestResult) -> str:

@@ -9,6 +9,7 @@ once, on their way to a job, and are neither kept nor logged.
     jobs          jobs: started, governed ones noticed, ended; nothing stays behind when a start fails
     policy_files  a folder of Rego and data -> a bundle that compiles and passes its own tests, swapped as a whole
     checking      is a policy whole: compiles, passes its tests; explaining: what it would say, and why
+    trial         a child process that a new policy is tried in, since Rego can end or stall the process that loads it
     flows         the live table of flows, from the records that go by
     peers         who is behind an admin connection: pid, uid, groups as the kernel knows them
     rights        what that peer may do

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from appliance.config.schema import Config
+from appliance.control.trial import try_policy
 from appliance.ipc.messages import PolicyBundle
 from appliance.model.errors import EnvironmentFailed
 from appliance.policy.bundle import make_bundle, parse_data
 from appliance.policy.crosscheck import cross_check
 from appliance.policy.data import Data
-from appliance.policy.engine import Policy
-from appliance.policy.testing import run_tests
 
 _MOST_SAID = 5  # failed tests in one message
 
@@ -26,17 +25,16 @@ class Checked(NamedTuple):
 
 
 def check_policy(config: Config, modules: dict[str, str], data_text: str) -> Checked:
-    """Takes Rego texts by file name and the text of data.yaml. Not for the loop's thread: Rego is compiled and run.
+    """Takes Rego texts by file name and the text of data.yaml. Not for the loop's thread: a child tries the Rego.
 
     Raises EnvironmentFailed, in one sentence, if the data is malformed, the Rego does not compile, lacks a rule or uses
-    what it may not, or one of its own `test_*` rules fails.
+    what it may not, does not come to an end, or one of its own `test_*` rules fails.
     """
     data = parse_data(data_text)
     bundle = make_bundle(modules, data)
-    Policy(bundle)
     failed = [
         f"{result.file}: {result.name}" + (f" ({result.error})" if result.error else "")
-        for result in run_tests(bundle)
+        for result in try_policy(bundle)
         if not result.passed
     ]
     if failed:

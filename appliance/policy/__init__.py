@@ -8,9 +8,10 @@ network: such built-ins are refused when the policy is loaded).
 
     data      the shape of data.yaml, its globs compiled
     globs     path and host patterns
-    yaml      YAML to values that know their line
     bundle    texts -> a bundle that was checked
+    calls     no function calls itself, no chain of calls is too deep
     engine    Policy: plans, verdicts, names, cached
+    rehearsal asks a new policy what a proxy would
     explain   why
     testing   runs `test_*` rules
 """

@@ -24,8 +24,8 @@ class Rule(_Part):
     methods: tuple[Method, ...] | None = None
     paths: tuple[str, ...] | None = None
     content_types: tuple[str, ...] | None = None
-    credentials: tuple[Name, ...] | None = None  # the secrets in use must be among these; [] is: none in use
-    query: tuple[str, ...] | None = None  # all parameters must be among these
+    credentials: tuple[Name, ...] | None = None  # allow: all in use are among these; else: one is; []: none is
+    query: tuple[str, ...] | None = None  # allow: all parameters are among these; else: one is; []: none is
     decision: Literal["allow", "deny", "hold"] = "allow"
     reason: str = ""
     ask: str = ""
@@ -93,10 +93,12 @@ class Data(_Part):
 
 
 def compiled(data: Data) -> dict[str, Any]:
-    """The data as Rego sees it: as it was written, with `host_patterns` and `path_patterns` beside the globs."""
+    """The data as Rego sees it: as it was written, with `exact_hosts` and `host_patterns` (of those with a
+    wildcard) beside `hosts`, and `path_patterns` beside `paths`."""
     plain: dict[str, Any] = data.model_dump(mode="json", exclude_none=True)
     for destination in plain["destinations"]:
-        destination["host_patterns"] = [host_pattern(host) for host in destination["hosts"]]
+        destination["exact_hosts"] = [host for host in destination["hosts"] if not host.startswith("*.")]
+        destination["host_patterns"] = [host_pattern(host) for host in destination["hosts"] if host.startswith("*.")]
         for rule in destination.get("rules", ()):
             if "paths" in rule:
                 rule["path_patterns"] = [path_pattern(glob) for glob in rule["paths"]]

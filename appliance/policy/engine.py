@@ -16,12 +16,16 @@ from appliance.ipc.messages import PolicyBundle
 from appliance.model.errors import EnvironmentFailed
 from appliance.model.identity import Claims
 from appliance.model.verdict import Destination, Operation, Plan, Verdict
+from appliance.policy.calls import check_calls
 
 PACKAGE = "data.coatcheck"
 ERROR_RULE = "policy-error"
 _PLANS = 4096
 _NAMES = 16384
 _VERDICTS = 2048  # of one plan
+# Compiled patterns that regorus keeps, about 3 kB each. More patterns than these in one policy: compiled at each asking
+_PATTERNS = 4096
+regorus.set_cache_config(regex=_PATTERNS, glob=128)
 
 Answer = TypeVar("Answer", Plan, Verdict)
 Key = TypeVar("Key")
@@ -82,6 +86,11 @@ def subject_of(claims: Claims) -> Subject:
     )
 
 
+def sample_subject(name: str, groups: tuple[str, ...], label: str) -> Subject:
+    """Somebody of whom no more is known."""
+    return Subject(_Principal(name, groups), _Job(label, -1), _Process("", "", -1, ""))
+
+
 class _Remembered(Generic[Key, Value]):
     """At most `most` answers; the one unused for longest goes first."""
 
@@ -105,8 +114,11 @@ class _Remembered(Generic[Key, Value]):
 
 
 class Policy:
-    """A bundle, ready to be asked; not for several threads at once. Raises EnvironmentFailed("policy") if it does not
-    compile, or lacks `plan`, `verdict` or `name`."""
+    """A bundle, ready to be asked, only by the thread that made it (regorus refuses others: a denial).
+
+    Raises EnvironmentFailed("policy") if it does not compile, holds a function that calls itself, or lacks `plan`,
+    `verdict` or `name`. Rego that nobody has tried may end the process: see `appliance.control.trial`.
+    """
 
     def __init__(self, bundle: PolicyBundle) -> None:
         self.version = bundle.version
@@ -114,7 +126,7 @@ class Policy:
         self._plans: _Remembered[tuple[Subject, Destination], Plan] = _Remembered(_PLANS)
         self._names: _Remembered[tuple[Subject, str], Verdict] = _Remembered(_NAMES)
         self._deciders: _Remembered[tuple[Subject, Destination, Plan], Decider] = _Remembered(_PLANS)
-        nobody = Subject(_Principal("", ()), _Job("", -1), _Process("", "", -1, ""))
+        nobody = sample_subject("", (), "")
         empty = Input(nobody.principal, nobody.job, nobody.process)
         answered = {
             "plan": self.ask("plan", empty, Plan).rule,
@@ -123,7 +135,14 @@ class Policy:
         }
         for question, rule in answered.items():
             if rule == ERROR_RULE:
-                raise EnvironmentFailed("policy", f"the policy gives no well-formed {PACKAGE}.{question}")
+                raise EnvironmentFailed("policy", self._why(question))
+
+    def _why(self, question: str) -> str:
+        try:
+            self._engine.eval_rule_as_json(f"{PACKAGE}.{question}")
+        except RuntimeError as error:
+            return words_of(error)
+        return f"the policy gives no well-formed {PACKAGE}.{question}"
 
     def plan(self, claims: Claims, destination: Destination) -> Plan:
         """The plan for a principal and a destination."""
@@ -158,7 +177,11 @@ class Policy:
         try:
             self._engine.set_input_json(msgspec.json.encode(asked).decode())
             return msgspec.json.decode(self._engine.eval_rule_as_json(f"{PACKAGE}.{rule}"), type=answer)
-        except Exception:  # regorus raises RuntimeError for everything; a panic of its is a BaseException of pyo3
+        except Exception:  # regorus raises RuntimeError for everything
+            return answer("deny", ERROR_RULE, "the policy could not be evaluated for this")
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of pyo3, which derives it from BaseException
+                raise
             return answer("deny", ERROR_RULE, "the policy could not be evaluated for this")
 
 
@@ -195,6 +218,7 @@ def engine_of(bundle: PolicyBundle) -> Any:
             engine.add_policy(name, text)
         except RuntimeError as error:
             raise EnvironmentFailed("policy", f"{name} is not Rego: {words_of(error)}") from None
+    check_calls(engine.get_ast_as_json())
     try:
         engine.add_data_json(bundle.data)
     except RuntimeError as error:

@@ -91,13 +91,21 @@ def _against_rule(rule: Rule, operation: Operation) -> tuple[str, ...]:
         against.append(f"path {operation.path} fits none of {', '.join(rule.paths)}")
     if rule.content_types is not None and operation.content_type not in rule.content_types:
         against.append(f"content type {operation.content_type or '(none)'} is not among its content types")
-    if rule.credentials is not None:
-        used = operation.credentials
-        if bool(used) != bool(rule.credentials) or any(name not in rule.credentials for name in used):
-            against.append(f"the credentials in use ({', '.join(used) or 'none'}) are not those that it asks for")
-    if rule.query is not None and any(name not in rule.query for name in operation.query):
-        against.append("a query parameter is not among those that it allows")
+    if rule.credentials is not None and not _listed(rule, rule.credentials, operation.credentials, least=1):
+        used = ", ".join(operation.credentials) or "none"
+        against.append(f"the credentials in use ({used}) are not those that it is about")
+    if rule.query is not None and not _listed(rule, rule.query, operation.query, least=0):
+        against.append(f"the query parameters ({', '.join(operation.query) or 'none'}) are not those that it is about")
     return tuple(against)
+
+
+def _listed(rule: Rule, names: tuple[str, ...], there: tuple[str, ...], least: int) -> bool:
+    """What allows must know all that is there, what refuses takes one as enough; an empty list: none is there."""
+    if not names:
+        return not there
+    if rule.decision != "allow":
+        return any(name in names for name in there)
+    return len(there) >= least and all(name in names for name in there)
 
 
 def _text(

@@ -206,3 +206,57 @@ def test_a_plan_that_denies_allows_no_operation() -> None:
     p = policy(spec())
     plan = p.plan(claims("other"), destination())
     assert p.verdict(claims("other"), destination(), plan, operation()).decision == "deny"
+
+
+BY_NAMES = policy(
+    spec(
+        secrets=["a", "b"],
+        rules=[
+            {"name": "not-b", "methods": ["GET"], "credentials": ["b"], "decision": "deny"},
+            {"name": "wait", "methods": ["GET"], "query": ["force"], "decision": "hold"},
+            {"name": "anonymous", "methods": ["PUT"], "credentials": [], "decision": "deny"},
+            {"name": "bare", "methods": ["PUT"], "query": [], "decision": "deny"},
+            {"name": "pages", "methods": ["GET"], "query": ["page", "size"]},
+            {"name": "all"},
+        ],
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"credentials": ("b",)}, "not-b"),
+        ({"credentials": ("a", "b")}, "not-b"),  # something allowed beside it does not get it past the refusal
+        ({"credentials": ("a",)}, "pages"),
+        ({}, "pages"),
+        ({"query": ("force",)}, "wait"),
+        ({"query": ("force", "page")}, "wait"),
+        ({"query": ("page",)}, "pages"),
+        ({"query": ("page", "x")}, "all"),  # what allows must know every parameter
+        ({"method": "PUT"}, "anonymous"),
+        ({"method": "PUT", "credentials": ("a",)}, "bare"),
+        ({"method": "PUT", "credentials": ("a",), "query": ("x",)}, "all"),
+    ],
+)
+def test_what_refuses_takes_one_listed_name_as_enough_and_what_allows_needs_all(
+    changes: dict[str, Any], rule: str
+) -> None:
+    plan = BY_NAMES.plan(claims(), destination())
+    assert BY_NAMES.verdict(claims(), destination(), plan, operation(**changes)).rule == f"api/{rule}"
+
+
+names = st.lists(st.sampled_from(["a", "b", "c"]), max_size=3, unique=True).map(sorted).map(tuple)
+
+
+@given(names, names, names)
+def test_more_names_in_use_never_get_a_request_past_a_refusal(
+    listed: tuple[str, ...], there: tuple[str, ...], more: tuple[str, ...]
+) -> None:
+    for key in ("credentials", "query"):
+        rules = [{"name": "no", key: listed or ("a",), "decision": "deny"}, {"name": "all"}]
+        p = policy(spec(secrets=["a", "b", "c"], rules=rules))
+        plan = p.plan(claims(), destination())
+        few = p.verdict(claims(), destination(), plan, operation(**{key: there}))
+        many = p.verdict(claims(), destination(), plan, operation(**{key: tuple(sorted({*there, *more}))}))
+        assert not (few.decision == "deny" and many.decision == "allow")

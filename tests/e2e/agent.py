@@ -70,12 +70,12 @@ class Agent:
         self._process.stdin.close()
         self._process.wait(10)
 
-    def call(self, name: str, **arguments: Any) -> Any:
+    def call(self, name: str, /, **arguments: Any) -> Any:
         """One of the functions of tests.e2e.inside."""
         self.ask(name, **arguments)
         return self.answer()
 
-    def ask(self, name: str, **arguments: Any) -> None:
+    def ask(self, name: str, /, **arguments: Any) -> None:
         """`call` without waiting; `answer` waits."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"call": name, "arguments": arguments}) + "\n")

@@ -91,7 +91,6 @@ class RawService:
     body: bool = True
     requests: list[Request] = field(default_factory=list)
     accepted: list[bool] = field(default_factory=list)  # one for each connection: was its TLS session resumed?
-    raw: list[bytes] = field(default_factory=list)  # where there is no TLS: the first bytes of each connection
 
     def __enter__(self) -> RawService:
         self._context: ssl.SSLContext | None = None
@@ -123,10 +122,11 @@ class RawService:
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError), self._held(sock):
+        with contextlib.suppress(OSError):
             if self._context is not None:
-                sock = self._context.wrap_socket(sock, server_side=True)
-            with sock:
+                with self._held(sock):
+                    sock = self._context.wrap_socket(sock, server_side=True)
+            with sock, self._held(sock):
                 connection = Connection(sock, len(self.accepted) + 1)
                 self.accepted.append(connection.resumed)
                 while self._one(connection):

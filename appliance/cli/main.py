@@ -10,7 +10,7 @@ from typer.exceptions import TyperException
 
 from appliance import __version__
 from appliance.cli.output import USAGE, fail
-from appliance.config.load import DEFAULT_PATH
+from appliance.config import DEFAULT_PATH
 
 _HELP = """Jobs and agents hold placeholders; only the destination sees the credential.
 

@@ -5,3 +5,5 @@ lines   YAML to a model, with one-sentence errors that name file, line, key and 
 load    the configuration file
 places  paths and accounts that follow from it
 """
+
+DEFAULT_PATH = "/etc/coatcheck/coatcheck.yaml"  # here: the command line shows it, and reads no configuration for it

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from appliance.config import DEFAULT_PATH
 from appliance.config.lines import FileError, model_of
 from appliance.config.places import accounts
 from appliance.config.schema import Config
 
 __all__ = ["DEFAULT_PATH", "FileError", "load"]
 
-DEFAULT_PATH = "/etc/coatcheck/coatcheck.yaml"
 MOST_BYTES = 1 << 20
 
 

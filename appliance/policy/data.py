@@ -101,5 +101,5 @@ def compiled(data: Data) -> dict[str, Any]:
         destination["host_patterns"] = [host_pattern(host) for host in destination["hosts"] if host.startswith("*.")]
         for rule in destination.get("rules", ()):
             if "paths" in rule:
-                rule["path_patterns"] = [path_pattern(glob) for glob in rule["paths"]]
+                rule["path_patterns"] = [path_pattern(glob, rule["decision"] != "allow") for glob in rule["paths"]]
     return plain

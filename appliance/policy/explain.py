@@ -87,7 +87,8 @@ def _against_rule(rule: Rule, operation: Operation) -> tuple[str, ...]:
     against: list[str] = []
     if rule.methods is not None and operation.method not in rule.methods:
         against.append(f"method {operation.method} is not among {', '.join(rule.methods)}")
-    if rule.paths is not None and not any(re.match(path_pattern(glob), operation.path) for glob in rule.paths):
+    refuses = rule.decision != "allow"
+    if rule.paths is not None and not any(re.match(path_pattern(each, refuses), operation.path) for each in rule.paths):
         against.append(f"path {operation.path} fits none of {', '.join(rule.paths)}")
     if rule.content_types is not None and operation.content_type not in rule.content_types:
         against.append(f"content type {operation.content_type or '(none)'} is not among its content types")

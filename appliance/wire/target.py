@@ -1,12 +1,15 @@
 """Request targets (RFC 3986, RFC 9112 3.2): a path that policy can match, query pieces that go out as they came in.
 
-A path has one meaning or is refused. Servers differ over `//` (some merge slashes), dot segments, `%2F`, `\\` and
-`..;`; a rule on `/admin/**` must not be passed by `//admin`, so all of these are refused, encoded or plain, and so
-are encoded controls. What is left is put in one form: unreserved characters decoded, hex digits upper case, those
-that RFC 3986 does not allow raw (`"<>[]^`{|}`) encoded. That form is for policy; the raw bytes are what is forwarded.
+A path has one meaning or is refused. Servers differ over `//` (some merge slashes), dot segments, `\\` and `..;`; a
+rule on `/admin/**` must not be passed by `//admin`, so all of these are refused, encoded or plain, and so are encoded
+controls. What is left is put in one form: unreserved characters decoded, hex digits upper case, those that RFC 3986
+does not allow raw (`"<>[]^`{|}`) encoded. That form is for policy; the raw bytes are what is forwarded.
 
-LIMITS. `%2F` inside a segment is legal and used by some APIs; it is refused all the same. `;` does not separate query
-pieces. `+` in a query name is a space (as in forms).
+`%2F` has two meanings: a character within a segment (npm's `/@scope%2Fname`, GitLab's `/projects/group%2Fname`), and a
+slash to servers that decode first. It stays `%2F`; what would be refused if it were a slash is refused (empty and dot
+segments beside it), and policy's patterns take it for whichever is worse (`appliance.policy.globs`).
+
+LIMITS. `;` does not separate query pieces. `+` in a query name is a space (as in forms).
 """
 
 from __future__ import annotations
@@ -25,15 +28,15 @@ MAX_PIECES: Final = 1000  # pieces of one query
 
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PCHAR: Final = rb"[A-Za-z0-9\-._~!$&'()*+,;=:@]"
-_DOTS: Final = rb"(?!\.{1,2}(?:[/;]|\Z))"
+_DOTS: Final = rb"(?!\.{1,2}(?:[/;]|%3B|\Z))"
 # The common case: nothing encoded, no empty segment but the last, no dot segment
-_PLAIN: Final = re.compile(rb"(?:/" + _DOTS + _PCHAR + rb"++)*/?")
+_PLAIN: Final = re.compile(rb"(?:/" + _DOTS + _PCHAR + rb"+)*/?")
 _NORMAL: Final = re.compile(rb"(?:/" + _DOTS + rb"(?:" + _PCHAR + rb"|%[0-9A-F]{2})+)*/?")
 _PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _BAD_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_REFUSED: Final = re.compile(rb"%(?:[01][0-9A-F]|7F|2F|5C)|\\")
+_REFUSED: Final = re.compile(rb"%(?:[01][0-9A-F]|7F|5C)|\\")
 _RAW: Final = re.compile(rb'["<>\[\]^`{|}]')
-_QUERY: Final = re.compile(rb'[!"$-~]*+')
+_QUERY: Final = re.compile(rb'[!"$-~]*')
 
 
 class Target(Struct, frozen=True):
@@ -87,11 +90,12 @@ def _normal(raw: bytes) -> bytes:
         raise PeerError("bad-target", "a path has a malformed percent escape")
     path = _RAW.sub(lambda found: b"%%%02X" % found[0][0], _PERCENT.sub(_decode, raw))
     if _REFUSED.search(path) is not None:
-        raise PeerError("ambiguous-path", "a path has a backslash, or an encoded slash or control character")
-    if b"//" in path:
+        raise PeerError("ambiguous-path", "a path has a backslash or an encoded control character")
+    decoded = path.replace(b"%2F", b"/")
+    if b"//" in decoded:
         raise PeerError("ambiguous-path", "a path has an empty segment")
-    if _NORMAL.fullmatch(path) is None:
-        if re.search(rb"/\.{1,2}(?:[/;]|\Z)", path) is not None:
+    if _NORMAL.fullmatch(decoded) is None:
+        if re.search(rb"/\.{1,2}(?:[/;]|%3B|\Z)", decoded) is not None:
             raise PeerError("ambiguous-path", "a path has a dot segment")
         raise PeerError("bad-target", "a path has a character that is not allowed")
     return path

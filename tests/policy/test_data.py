@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -147,6 +148,70 @@ SEGMENTS = st.text(alphabet="ab/*", max_size=6)
 def test_path_globs_match_the_whole_path_and_nothing_else(rest: str, path: str) -> None:
     glob = re.sub(r"/+", "/", "/" + re.sub(r"\*{3,}", "**", rest))
     assert bool(re.fullmatch(path_pattern(glob)[1:-1], "/" + path)) is glob_fits(glob, "/" + path)
+
+
+PATHS = st.lists(st.sampled_from(["a", "b", "/", "%2F", ";"]), max_size=6).map("".join).map("/".__add__)
+GLOBS = st.lists(st.sampled_from(["a", "b", "/", "%2F", "*", "**"]), max_size=5).map("".join).map("/".__add__)
+
+
+def readings(path: str) -> set[str]:
+    """What servers may make of a path: each `%2F` a slash or a character, what follows a `;` there or not."""
+    slashes = {""}
+    for part in re.findall("%2F|.", path):
+        slashes = {head + end for head in slashes for end in (("/", "\x01") if part == "%2F" else (part,))}
+    bare = {"/".join(segment.partition(";")[0] for segment in each.split("/")) for each in slashes}
+    mixed = {"/".join(chosen) for each in slashes for chosen in product(*map(cuts, each.split("/")))}
+    return slashes | bare | mixed
+
+
+def cuts(segment: str) -> set[str]:
+    return {segment, *(segment[:at] for at, character in enumerate(segment) if character == ";")}
+
+
+@given(GLOBS, PATHS)
+def test_a_glob_that_refuses_fits_in_any_reading_and_one_that_allows_in_the_strict_one(glob: str, path: str) -> None:
+    glob = re.sub(r"\*{3,}", "**", glob)
+    try:
+        allowing, refusing = path_pattern(glob), path_pattern(glob, refuses=True)
+    except ValueError:
+        return
+    strict = path.replace("%2F", "\x01")
+    assert bool(re.match(allowing, path)) is glob_fits_strictly(glob.replace("%2F", "\x01"), strict)
+    worst = any(glob_fits(glob.replace("%2F", "/"), reading) for reading in readings(path))
+    assert bool(re.match(refusing, path)) is worst
+    if re.match(allowing, path):
+        assert re.match(refusing, path)
+
+
+def glob_fits_strictly(glob: str, path: str) -> bool:
+    """As glob_fits, but `*` does not go across an escaped slash either."""
+    if not glob:
+        return not path
+    if glob.startswith("**"):
+        return any(glob_fits_strictly(glob[2:], path[n:]) for n in range(len(path) + 1))
+    if glob[0] == "*":
+        end = re.search("[/\x01]|$", path)
+        return end is not None and any(glob_fits_strictly(glob[1:], path[n:]) for n in range(end.start() + 1))
+    return path[:1] == glob[0] and glob_fits_strictly(glob[1:], path[1:])
+
+
+@pytest.mark.parametrize(
+    ("glob", "says"),
+    [
+        ("/a//b", "empty segment"),
+        ("/a/../b", "dot segment"),
+        ("/a%2F../b", "dot segment"),
+        ("/a%2fb", "write it as /a%2Fb"),
+        ("/%61", "write it as /a"),
+        ("**/[a]", "write it as **/%5Ba%5D"),
+        ("/a?b=c", "write it as /a"),
+        ("/a b", "not allowed"),
+        ("/%zz", "percent"),
+        ("/a\\\\b", "backslash"),
+    ],
+)
+def test_a_glob_that_no_path_fits_is_refused(glob: str, says: str) -> None:
+    assert says in refusal(f'{RULE}        paths: ["{glob}"]\n')
 
 
 @given(st.text(alphabet="ab.+()$!~;", min_size=1, max_size=8))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.world import HOST4, OUTSIDE4, OUTSIDE6, World, cgroup2_mount
+from tests.world.world import REPOSITORY
 
 pytestmark = pytest.mark.world
 
@@ -58,3 +60,24 @@ def test_nothing_stays_after_a_failure() -> None:
     assert process.returncode is not None
     assert not os.path.exists(f"/proc/{process.pid}")
     assert subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout == links
+
+
+def test_what_a_killed_maker_left_is_removed_by_the_next_world() -> None:
+    code = "import time\nfrom tests.world import World\nworld = World()\nworld.__enter__()\n"
+    code += "world.popen(['sleep', '1000'])\n"
+    code += "while not (world.free / 'cgroup.procs').read_text(): time.sleep(0.01)\n"
+    code += "print(world.name, flush=True)\ntime.sleep(1000)"
+    maker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    assert maker.stdout is not None
+    name = maker.stdout.readline().strip()
+    cgroup = cgroup2_mount() / name
+    [sleeper] = (cgroup / "free" / "cgroup.procs").read_text().split()
+    maker.kill()
+    maker.communicate()
+    assert os.path.exists(f"/proc/{sleeper}")
+    with World() as world:
+        assert not os.path.exists(f"/proc/{sleeper}")
+        assert not cgroup.exists()
+        assert not os.path.exists(f"/run/netns/{name}-host")
+        assert not list(world.dir.parent.glob(f"{name}-*"))
+        assert world.cgroup.exists()

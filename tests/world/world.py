@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from tests.world.cgroup import cgroup2_mount, remove_tree
+from tests.world.leftovers import PREFIX, remove_leftovers
 from tests.world.namespaces import HOST4, HOST6, OUTSIDE4, OUTSIDE6, Namespaces, Where, ip
 
 __all__ = ["HOST4", "HOST6", "OUTSIDE4", "OUTSIDE6", "World"]
@@ -39,7 +40,7 @@ class World:
         for program in ("ip", "nsenter", "unshare", "setpriv", "mount"):
             if shutil.which(program) is None:
                 raise RuntimeError(f"{program} is missing: apt-get install iproute2 util-linux mount")
-        self.name = f"cc-{os.getpid()}-{os.urandom(3).hex()}"
+        self.name = f"{PREFIX}-{os.getpid()}-{os.urandom(3).hex()}"
         self.cgroup_name = self.name
         self.cgroup = cgroup2_mount() / self.name
         self.free = self.cgroup / "free"
@@ -48,6 +49,7 @@ class World:
         self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> World:
+        remove_leftovers()
         self.dir = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         self.dir.chmod(0o755)
         try:

@@ -73,7 +73,7 @@ def test_what_a_killed_maker_left_is_removed_by_the_next_world() -> None:
     cgroup = cgroup2_mount() / name
     [sleeper] = (cgroup / "free" / "cgroup.procs").read_text().split()
     maker.kill()
-    maker.communicate()
+    maker.wait()  # its output stays open in the sleeper
     assert os.path.exists(f"/proc/{sleeper}")
     with World() as world:
         assert not os.path.exists(f"/proc/{sleeper}")

@@ -15,6 +15,7 @@ log = structlog.get_logger()
 
 _BATCH = 64  # connections taken in one turn of the loop
 _PAUSE = 0.1  # seconds without accepting when descriptors or memory have run out
+_TELL_EVERY = 10.0  # seconds between two lines of the log
 _SHORT = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 _RESET = b"\x01\0\0\0\0\0\0\0"  # struct linger {1, 0}: close(2) sends RST
 
@@ -33,6 +34,7 @@ class Listener:
         self._too_many = too_many
         self._tasks: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
+        self._told = float("-inf")  # loop time
         self.short = 0  # times that accept(2) failed for want of something
 
     @property
@@ -65,7 +67,9 @@ class Listener:
                 if error.errno not in _SHORT:
                     raise
                 self.short += 1
-                log.warning("listener.short", error=error.strerror)
+                if loop.time() - self._told > _TELL_EVERY:
+                    self._told = loop.time()
+                    log.warning("listener.short", error=error.strerror, times=self.short)
                 loop.remove_reader(self._sock.fileno())
                 self._resume = loop.call_later(_PAUSE, self.start)
                 return

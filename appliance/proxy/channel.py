@@ -8,11 +8,13 @@ worker: what a read brings is consumed before the callback returns, so an idle c
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from typing import Protocol, cast
 
 from appliance.model.errors import EnvironmentFailed, PeerError
 
+_RESET = b"\x01\0\0\0\0\0\0\0"  # socket(7), SO_LINGER on for 0 s: what is closed is reset
 READ_SIZE = 256 * 1024  # bytes, per worker, not per connection
 _RECORD = 16384  # RFC 8446 5.1: the most plaintext of one record
 WRITE_HIGH = 256 * 1024  # bytes waiting in the kernel's way before the other end is told to hold
@@ -213,6 +215,12 @@ class Channel(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Ends the connection at once (RST): the peer must notice that it was not a proper end."""
         self._closing = True
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and not self._transport.is_closing():
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            except OSError:
+                pass  # it is gone already
         self._transport.abort()
 
     # ---- for the loop ----

@@ -86,10 +86,12 @@ def _connect(
         context.check_hostname = False
     if not verify:
         context.verify_mode = ssl.CERT_NONE
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # an end without close_notify must not look like one
     if alpn:
         context.set_alpn_protocols(alpn)
     try:
-        return context.wrap_socket(plain, server_hostname=(name or host) if name is not None else None)
+        asked = (name or host) if name is not None else None
+        return context.wrap_socket(plain, server_hostname=asked, suppress_ragged_eofs=False)
     except BaseException:
         plain.close()
         raise

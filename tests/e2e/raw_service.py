@@ -122,7 +122,7 @@ class RawService:
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: closed under its hands, as the test ends
             if self._context is not None:
                 with self._held(sock):
                     sock = self._context.wrap_socket(sock, server_side=True)

@@ -145,7 +145,8 @@ class Committer:
     async def _checkpoints(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._due.wait(), self._interval)
+                async with asyncio.timeout(self._interval):  # wait_for may lose `stop`'s cancellation (CPython 3.11)
+                    await self._due.wait()
             except TimeoutError:
                 pass
             good = await self._checkpoint()

@@ -111,7 +111,8 @@ class PolicyFiles:
         Raises EnvironmentFailed if nothing is in force."""
         if self.bundle.version == known:
             try:
-                await asyncio.wait_for(self._changed.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self._changed.wait()
             except TimeoutError:
                 pass
         return self.bundle

@@ -96,7 +96,8 @@ class Supervisor:
             os.close(writing)
         self._children[name] = child
         try:
-            await asyncio.wait_for(_line(reading), _READY_WITHIN)
+            async with asyncio.timeout(_READY_WITHIN):
+                await _line(reading)
         except TimeoutError:
             raise EnvironmentFailed("start", f"the {process} process was not ready in {_READY_WITHIN:g} s") from None
         except EOFError:
@@ -129,7 +130,8 @@ class Supervisor:
                 continue
             child.terminate()
             try:
-                await asyncio.wait_for(child.wait(), _STOP_WITHIN)
+                async with asyncio.timeout(_STOP_WITHIN):
+                    await child.wait()
             except TimeoutError:
                 log.error("supervisor.kill", process=name)
                 child.kill()

@@ -41,7 +41,8 @@ class IpcClient:
         connection.waiting[number] = waiter
         try:
             connection.send(pack(Call(number, method, msgspec.Raw(encode(params)))))
-            answer = await asyncio.wait_for(waiter, timeout)
+            async with asyncio.timeout(timeout):  # wait_for loses a cancellation that meets the answer (CPython 3.11)
+                answer = await waiter
         except TimeoutError:
             raise EnvironmentFailed(
                 f"{self._name}-slow", f"the {self._name} process did not answer {method} in {timeout:g} s"

@@ -38,6 +38,7 @@ class Events:
             if found or left <= 0:
                 return EventBatch(self._last, found)
             try:
-                await asyncio.wait_for(news.wait(), left)
+                async with asyncio.timeout(left):
+                    await news.wait()
             except TimeoutError:
                 pass  # then the batch is empty

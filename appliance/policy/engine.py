@@ -141,7 +141,7 @@ class Policy:
         try:
             self._engine.eval_rule_as_json(f"{PACKAGE}.{question}")
         except RuntimeError as error:
-            return words_of(error)
+            return f"the policy gives no {PACKAGE}.{question}: {words_of(error)}"
         return f"the policy gives no well-formed {PACKAGE}.{question}"
 
     def plan(self, claims: Claims, destination: Destination) -> Plan:

@@ -73,6 +73,7 @@ def test_a_test_that_fails_is_named(alone: Alone, folder: Path) -> None:
         ("data.yaml", "destinations: [\n", "data.yaml:"),
         ("data.yaml", "- a\n", "data.yaml:1: the file must be a mapping"),
         ("coatcheck.rego", "package coatcheck\nplan := {", "coatcheck.rego:2:"),
+        ("coatcheck.rego", "package coatcheck\n", "the policy gives no data.coatcheck."),
         ("more.rego", "package m\nimport rego.v1\na if { http.send({}) }\n", "more.rego:3: http.send is not allowed"),
     ],
 )

@@ -139,7 +139,8 @@ class Channel(asyncio.BufferedProtocol):
         handshake = self._handshake
         assert handshake is not None  # noqa: S101  # callers' condition
         try:
-            await asyncio.wait_for(asyncio.shield(handshake), timeout)
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(handshake)
         except TimeoutError:
             raise EnvironmentFailed("tls-slow", f"the TLS handshake took over {timeout:g} s") from None
         finally:

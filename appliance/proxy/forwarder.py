@@ -164,7 +164,8 @@ class Forwarder:
         for _ in range(PER_CONNECTION):
             while len(held) < 2 or len(held) < 2 + int.from_bytes(held[:2], "big"):
                 try:
-                    more = await asyncio.wait_for(loop.sock_recv(sock, dns.MAX_MESSAGE), TCP_IDLE)
+                    async with asyncio.timeout(TCP_IDLE):
+                        more = await loop.sock_recv(sock, dns.MAX_MESSAGE)
                 except TimeoutError:
                     return
                 if not more:
@@ -175,7 +176,8 @@ class Forwarder:
             held = held[size:]
             if answer is None:
                 raise PeerError("bad-dns", "what came over TCP is not a DNS question")
-            await asyncio.wait_for(loop.sock_sendall(sock, len(answer).to_bytes(2, "big") + answer), TCP_IDLE)
+            async with asyncio.timeout(TCP_IDLE):
+                await loop.sock_sendall(sock, len(answer).to_bytes(2, "big") + answer)
 
     async def answer(self, packet: bytes, who: Identity, limit: int | None = dns.MAX_MESSAGE) -> bytes | None:
         """The answer to one question; None if it is none. `limit`: bytes; None: what the client takes over UDP."""
@@ -247,7 +249,8 @@ class Forwarder:
         """What the first server that can tell says. Raises EnvironmentFailed if none can."""
         for server in self._servers:
             try:
-                response = await asyncio.wait_for(self._ask(server, name, kind), self._timeout)
+                async with asyncio.timeout(self._timeout):
+                    response = await self._ask(server, name, kind)
                 records, _ = dns.chain_of(response, name, kind)
             except (TimeoutError, OSError, PeerError) as error:
                 log.warning("dns.server", server=server[0], error=type(error).__name__)

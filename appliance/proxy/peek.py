@@ -48,7 +48,8 @@ async def peek(sock: socket.socket, read: Callable[[bytes], T | int], timeout: f
                 needed = answer
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)
             try:
-                await asyncio.wait_for(readable(sock.fileno()), max(0.0, deadline - loop.time()))
+                async with asyncio.timeout_at(deadline):
+                    await readable(sock.fileno())
             except TimeoutError:
                 raise EnvironmentFailed("slow-hello", f"no complete first message within {timeout:g} s") from None
             waited = True

@@ -257,9 +257,8 @@ class Spine:
     async def _dial(self, upstream: socket.socket, destination: Destination) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await asyncio.wait_for(
-                loop.sock_connect(upstream, (destination.address, destination.port)), self._limits.connect_timeout
-            )
+            async with asyncio.timeout(self._limits.connect_timeout):
+                await loop.sock_connect(upstream, (destination.address, destination.port))
         except (TimeoutError, OSError) as error:
             code = "upstream-timeout" if isinstance(error, TimeoutError) else "upstream-refused"
             raise EnvironmentFailed(code, f"{destination.host} port {destination.port} cannot be reached") from None

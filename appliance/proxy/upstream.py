@@ -208,9 +208,8 @@ class Upstreams:
                 session=self._sessions.get(route),
             )
         try:
-            await asyncio.wait_for(
-                loop.create_connection(lambda: channel, route.address, route.port), self._limits.connect_timeout
-            )
+            async with asyncio.timeout(self._limits.connect_timeout):
+                await loop.create_connection(lambda: channel, route.address, route.port)
         except TimeoutError:
             raise EnvironmentFailed(
                 "upstream-timeout", f"{_where(route)} did not accept within {self._limits.connect_timeout:g} s"

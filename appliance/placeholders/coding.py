@@ -135,8 +135,14 @@ class _ZlibDecoder:
         self._zlib = zlib.decompressobj(wbits)
         self._begun = False
         self._complete = False
+        self._first = b""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
+        if not self._begun and self._name == "deflate":
+            data, self._first = self._first + data, b""
+            if len(data) < 2:  # zlib's header, or its absence, is told by two bytes
+                self._first = data
+                return
         while data:
             if self._complete:
                 if self._name == "deflate":
@@ -175,7 +181,7 @@ class _ZlibDecoder:
                 return
 
     def end(self) -> None:
-        if self._begun and not self._complete:
+        if (self._begun and not self._complete) or self._first:
             raise PeerError("content-coding", f"the {self._name} body ends too early")
 
 
@@ -211,7 +217,8 @@ class _BrotliDecoder:
             while True:
                 if plain:
                     yield plain
-                if self._brotli.can_accept_more_data() or self._brotli.is_finished():
+                full = len(plain) >= PIECE  # then more may be left although all input was taken
+                if self._brotli.is_finished() or (self._brotli.can_accept_more_data() and not full):
                     return
                 plain = self._brotli.process(b"", output_buffer_limit=PIECE)
         except brotli.error:

@@ -142,16 +142,25 @@ class Scrubber:
         plain = _ESCAPES.search(data, max(0, tail)) is None
         if plain:
             tail = size - self._longest_row  # nothing escaped, no line broken: no occurrence is longer than its row
-        start = max(tail, last.end if last is not None else 0, 0)
-        for match in self._firsts.finditer(data, start):
+        for match in self._firsts.finditer(data, max(tail, 0)):
             position = match.start()
             if any(form.begins_at(data, position, plain) for form in self._by_first[data[position]]):
-                return max(position - 1, last.end if last is not None else 0, 0)
+                if last is not None and position == last.end:
+                    return position
+                hold = max(position - 1, 0)
+                for each in reversed(found):  # of secrets that overlap, both are judged together
+                    if each.end > hold:
+                        hold = min(hold, each.start)
+                return hold
         return size
 
 
 class ScrubStream:
-    """One body. `count`: occurrences so far. What `feed` and `flush` return, joined, does not depend on the chunks."""
+    """One body. `count`: occurrences so far. What `feed` and `flush` return, joined, does not depend on the chunks.
+
+    LIMITS. Where a chunk ends right before a base64 form that does not begin on a whole character, the character before
+    it has gone out with the secret's first 2 or 4 bits; to hold it would hold back every fourth chunk's last byte.
+    """
 
     __slots__ = ("_held", "_scrubber", "count")
 
@@ -166,7 +175,8 @@ class ScrubStream:
         return len(self._held)
 
     def feed(self, data: bytes) -> bytes:
-        """What is certain now; at most `Scrubber.longest` bytes stay behind, and only if they may begin a secret."""
+        """What is certain now; at most twice `Scrubber.longest` bytes stay behind, and only if they may begin a secret
+        or overlap with what does."""
         scrubber = self._scrubber
         if not scrubber.active or not data:
             return data
@@ -206,13 +216,17 @@ def replace(data: bytes, found: list[Found], end: int) -> bytes:
 
 
 def _without_overlaps(found: list[Found]) -> list[Found]:
-    """Sorted; of two that overlap the longer one, for it explains more."""
+    """Sorted; of two that overlap the longer one is whole, for it explains more, the other only in part."""
     found.sort(key=lambda each: (each.start, -each.end))
     kept: list[Found] = []
     for each in found:
         if kept and each.start < kept[-1].end:
-            if each.end - each.start > kept[-1].end - kept[-1].start:
-                kept[-1] = each
-        else:
-            kept.append(each)
+            last = kept[-1]
+            if each.end <= last.end:
+                continue
+            if each.end - each.start > last.end - last.start:
+                kept[-1] = Found(last.start, each.start, last.replacement[: each.start - last.start], False)
+            else:
+                each = Found(last.end, each.end, each.replacement[last.end - each.start :], each.cut)
+        kept.append(each)
     return kept

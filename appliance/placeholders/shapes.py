@@ -84,7 +84,7 @@ def _places_of_text(model: str) -> list[str]:
     kept = marker.end() if marker is not None else 0
     body = [char for char in model[kept:] if char.isascii() and char.isalnum()]
     joined = "".join(body)
-    if len(body) >= 16 and _HEX.fullmatch(joined):
+    if len(body) >= 16 and not joined.isdigit() and _HEX.fullmatch(joined):
         drawn = "0123456789" + ("abcdef" if joined == joined.lower() else "ABCDEF")
     else:
         kinds = (string.ascii_lowercase, string.ascii_uppercase, string.digits)

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -24,7 +24,7 @@ def seconds_of(text: str | float) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(seconds_of), Field(gt=0, allow_inf_nan=False)]
 
 # as `appliance.wire.names` has it
 _HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
@@ -214,11 +214,6 @@ class SecretSpec(Part):
     ttl: Seconds = 3600.0
     uses: int | None = Field(None, ge=1)
 
-    @field_validator("cache", "ttl", mode="before")
-    @classmethod
-    def _durations(cls, value: str | float) -> float:
-        return seconds_of(value)
-
 
 class Tls(Part):
     """`upstream_ca_files` are trusted beside the system's roots."""
@@ -227,11 +222,6 @@ class Tls(Part):
     system_roots: bool = True
     leaf_life: Seconds = 86400.0
     leaf_cache: int = Field(1000, ge=1)
-
-    @field_validator("leaf_life", mode="before")
-    @classmethod
-    def _durations(cls, value: str | float) -> float:
-        return seconds_of(value)
 
 
 class Dns(Part):

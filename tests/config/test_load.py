@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from appliance.config.load import load
 from appliance.config.places import accounts
-from appliance.config.schema import seconds_of
+from appliance.config.schema import Config, seconds_of
 from appliance.model.errors import EnvironmentFailed
 
 WORKLOAD = "workloads:\n  - name: w\n    match: {uid: [1]}\n"
@@ -186,6 +189,69 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert (config.secrets[0].name, config.workloads[0].match.uid, config.limits.flows) == ("token", (1,), 5)
     file.write_text("")
     assert len(set(vars(accounts(load(file))).values())) == 5
+
+
+def keys_of(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, bool]]:
+    """Every key of the file, with dots, and whether it holds parts of its own."""
+    for name, field in model.model_fields.items():
+        path = above + (field.alias or name)
+        parts = [each for each in parts_of(field.annotation) if issubclass(each, BaseModel)]
+        yield path, bool(parts)
+        for part in parts:
+            yield from keys_of(part, path + ("[0]." if "tuple" in str(field.annotation) else "."))
+
+
+def parts_of(annotation: Any) -> list[type]:
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [annotation]
+    return [part for each in get_args(annotation) if each is not Ellipsis for part in parts_of(each)]
+
+
+def written(path: str, value: str) -> str:
+    """YAML with nothing but this key, each level on a line of its own."""
+    lines, indent = [], ""
+    for step in path.split("."):
+        name, in_list = step.removesuffix("[0]"), step.endswith("[0]")
+        lines.append(f"{indent}{name}:")
+        indent += "  "
+        if in_list:
+            lines.append(f"{indent}-")
+            indent += "  "
+    return "\n".join(lines) + f" {value}\n"
+
+
+@pytest.mark.parametrize(("path", "has_parts"), sorted(set(keys_of(Config))))
+def test_every_key_that_there_is_refuses_what_it_cannot_be(tmp_path: Path, path: str, has_parts: bool) -> None:
+    """Generated from the schema: a key that is added is tried too. Of unions the message may name what is above."""
+    text = written(path, "12.5.1" if has_parts else "{there: [is, no, such]}")
+    message = refusal(tmp_path, text)
+    line = int(message.split(":")[1])
+    assert 1 <= line <= text.count("\n")
+    assert message.split(":")[2].strip().split(".")[0].split("[")[0] == path.split(".")[0].split("[")[0]
+    assert len(message.split(": ", 2)[2]) > 10  # what is allowed
+
+
+@pytest.mark.parametrize("path", sorted({path for path, has_parts in keys_of(Config) if has_parts}))
+def test_every_mapping_names_the_key_that_it_does_not_have(tmp_path: Path, path: str) -> None:
+    for name, _ in keys_of(Config):
+        assert "no_such_key" not in name
+    message = refusal(tmp_path, written(path, "{no_such_key: 1}"))
+    assert path.split(".")[0].split("[")[0] in message
+
+
+@pytest.mark.parametrize("value", [".inf", ".nan", "-1", "0", "soon", "1 s", "true", "[1]", "10m5s", "-5s"])
+@pytest.mark.parametrize("key", ["limits.head_timeout", "dns.timeout", "audit.checkpoint_interval", "tls.leaf_life"])
+def test_seconds_are_a_number_or_a_duration(tmp_path: Path, key: str, value: str) -> None:
+    message = refusal(tmp_path, written(key, value))
+    assert message.startswith(":2: ")
+    assert key in message
+
+
+def test_seconds_may_be_written_as_durations_everywhere(tmp_path: Path) -> None:
+    file = tmp_path / "coatcheck.yaml"
+    file.write_text("limits: {head_timeout: 1m}\ndns: {timeout: 250ms}\naudit: {checkpoint_interval: 5}\n")
+    config = load(file)
+    assert (config.limits.head_timeout, config.dns.timeout, config.audit.checkpoint_interval) == (60.0, 0.25, 5.0)
 
 
 def test_durations() -> None:

@@ -163,6 +163,11 @@ class HttpFlow:
         """Nothing is under way or waits."""
         return self._exchange is None and not self._inbox and not self._agent_held and not self._upstream_held
 
+    @property
+    def _more_may_come(self) -> bool:
+        """After the request in hand: an agent that sends no more may have sent others before (RFC 9112 9.6)."""
+        return not self._agent_ended or bool(self._inbox)
+
     def _pump(self) -> None:
         """Takes from the inbox what the exchange in hand can take now; the next request only while the agent reads its
         answers. A call from within, by a request that was refused at once, is left to the call that is under way."""
@@ -385,7 +390,7 @@ class HttpFlow:
         """A response that came in one piece and goes on as it is; False if it does not."""
         if not isinstance(head, ResponseHead) or not isinstance(body, bytes):
             return False
-        if not writer.whole(head, body, keep_alive=exchange.keep_alive and not self._agent_ended):
+        if not writer.whole(head, body, keep_alive=exchange.keep_alive and self._more_may_come):
             return False
         exchange.response_head = head
         exchange.received = len(body)
@@ -400,7 +405,7 @@ class HttpFlow:
         else:
             exchange.response_head = head
             self._tally.first_byte(self._active - exchange.put_at)
-            keep_alive = exchange.keep_alive and not self._agent_ended
+            keep_alive = exchange.keep_alive and self._more_may_come
             exchange.keep_alive = writer.head(head, keep_alive=keep_alive, partial=self._flow.plan.allow_range)
 
     def upstream_failed(self, error: PeerError) -> None:
@@ -442,11 +447,13 @@ class HttpFlow:
     async def _reconnect(self, exchange: Exchange) -> None:
         try:
             await self._connect()
-        except CoatcheckError as error:
-            self._refuse(exchange, error)
-        else:
             if self._upstream is not None:
                 self._forward(exchange, self._upstream)
+        except CoatcheckError as error:
+            self._refuse(exchange, error)
+        except Exception as error:  # the seam, as in `_prepare`
+            log.error("flow.bug", flow=self._flow.id, error=repr(type(error)), exc_info=True)
+            self._refuse(exchange, InternalError("connecting again failed"))
         finally:
             self._task = None
 
@@ -473,7 +480,7 @@ class HttpFlow:
             self._drop_upstream()
         elif upstream is not None:
             upstream.channel.resume()
-        if not exchange.request_done or not exchange.keep_alive or self._agent_ended:
+        if not exchange.request_done or not exchange.keep_alive or not self._more_may_come:
             self._agent.close()
             return
         if self._reader.paused:
@@ -522,7 +529,7 @@ class HttpFlow:
 
     def _answer(self, exchange: Exchange, error: CoatcheckError) -> None:
         exchange.phase = REFUSED
-        stays = exchange.keep_alive and exchange.request_done and not self._agent_ended
+        stays = exchange.keep_alive and exchange.request_done and self._more_may_come
         problem = problem_of(error, self._flow.id, self._services.config.ask)
         self._agent.write(answer(problem, head_only=exchange.head.method == "HEAD", keep_alive=stays))
         if exchange.request_done:

@@ -22,7 +22,7 @@ from appliance.model.facts import ProcessFacts
 from appliance.model.identity import Claims, Identity
 from appliance.model.ids import JobId, PrincipalName
 from appliance.proxy.answers import Answers
-from appliance.proxy.forwarder import Forwarder, Ruling, Server, servers_of
+from appliance.proxy.forwarder import PER_JOB, Forwarder, Ruling, Server, servers_of
 from appliance.wire import dns
 
 LOOPBACK = "127.0.0.1"
@@ -369,11 +369,11 @@ def test_a_flood_of_one_job_is_limited(run: Callable[[Scene], None]) -> None:
         silent = await Liar.start(lambda packet: [])
         async with serving(Desk(), silent.at, timeout=0.5) as (forwarder, _):
             packet = dns.build_query(1, "one.test", dns.A)
-            flood = await asyncio.gather(*(forwarder.answer(packet, identity()) for _ in range(100)))
-            assert len(silent.seen) == 64
+            flood = await asyncio.gather(*(forwarder.answer(packet, identity()) for _ in range(PER_JOB + 40)))
+            assert len(silent.seen) == PER_JOB
             assert all(a is not None and dns.parse_response(a).rcode == dns.SERVFAIL for a in flood)
             await forwarder.answer(packet, identity())
-            assert len(silent.seen) == 65
+            assert len(silent.seen) == PER_JOB + 1
         silent.close()
 
     run(scene)

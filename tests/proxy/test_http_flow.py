@@ -1,0 +1,221 @@
+"""One flow between two channels that only remember: the same bytes, however cut, give the same bytes on the far side."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import types
+from typing import Any
+
+import pytest
+
+from appliance.config.schema import Config
+from appliance.model.ids import DestinationName, SecretName
+from appliance.model.placeholder import LeasedPlaceholder, LeasedSecret, Narrowing, Slot
+from appliance.model.secret import Secret
+from appliance.model.verdict import Destination, Operation, Plan, Verdict
+from appliance.proxy.http_flow import HttpFlow
+from appliance.proxy.leases import CompiledLease
+from appliance.proxy.recorder import Recorder
+from appliance.proxy.tally import ProxyTally
+from appliance.proxy.upstream import Route, Upstream
+from appliance.wire.http1 import Sections
+
+REAL = b"real-" + b"S" * 32
+HELD = "held-" + "P" * 32
+HOST = "service.test"
+
+
+class Side:
+    """A channel as the flow sees it."""
+
+    def __init__(self) -> None:
+        self.wrote = b""
+        self.closing = False
+        self.aborted = False
+        self.sink: Any = None
+        self.sent_bytes = self.received_bytes = 0
+
+    def attach(self, sink: Any) -> None:
+        self.sink = sink
+
+    def write(self, data: bytes) -> None:
+        self.wrote += data
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.closing = self.aborted = True
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class Control:
+    async def call(self, *_: Any, **__: Any) -> None: ...
+
+
+class Decider:
+    def verdict(self, operation: Operation) -> Verdict:
+        return Verdict("deny" if operation.path == "/no" else "allow", "service/rule", "not this one")
+
+
+class Pair:
+    """A flow with its lease and its upstream at hand; to be made within a loop."""
+
+    def __init__(self) -> None:
+        config = Config()
+        services = types.SimpleNamespace(
+            config=config,
+            tally=ProxyTally(0),
+            recorder=Recorder(Control()),
+            sections=Sections(),  # type: ignore[arg-type]
+        )
+        flow: Any = types.SimpleNamespace(
+            services=services,
+            id="f-1",
+            operations=0,
+            destination=Destination(HOST, 443, "192.0.2.1", "sni", "tls"),
+            plan=Plan("allow", "service", destination=DestinationName("service"), secrets=(SecretName("demo"),)),
+            decider=Decider(),
+            is_fresh=lambda now: True,
+            close=lambda **_: None,
+        )
+        held = LeasedPlaceholder(HELD, Narrowing(), time.time() + 60, counted=False)
+        secret = LeasedSecret(SecretName("demo"), Secret(REAL), (Slot("header", "authorization"),), (held,))
+        self.agent, self.upstream = Side(), Side()
+        self.flow = HttpFlow(flow, self.agent, 443, None)  # type: ignore[arg-type]
+        self.flow._lease = CompiledLease((secret,), time.time() + 60)
+        route = Route("j-1", "agent", HOST, "192.0.2.1", 443, True)  # type: ignore[arg-type]
+        self.flow._upstream = Upstream(route, self.upstream, config.limits)  # type: ignore[arg-type]
+        self.flow._upstream.owner = self.flow
+
+    async def ask(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.agent.sink.received(piece)
+            await settle()
+
+    async def answer(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.upstream.sink.received(piece)
+            await settle()
+
+
+async def settle() -> None:
+    """Lets the recorder have its answer."""
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
+def request(path: str = "/", *headers: str, body: str = "") -> bytes:
+    lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", f"Host: {HOST}", f"Authorization: Bearer {HELD}", *headers]
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", body]).encode()
+
+
+OK = b"HTTP/1.1 200 OK\r\nServer: s\r\nContent-Type: text/plain\r\n"
+ANSWERS = [
+    OK + b"Content-Length: 5\r\n\r\nhello",
+    OK + b"Connection: keep-alive\r\nContent-Length: 5\r\n\r\nhello",
+    OK + b"Connection: close\r\nContent-Length: 5\r\n\r\nhello",
+    OK + b"connection: Keep-Alive\r\ncontent-length: 5\r\n\r\nhello",
+    OK + b"X-Odd:  two spaces\r\nContent-Length: 5\r\n\r\nhello",
+    OK + b"Keep-Alive: timeout=5\r\nContent-Length: 5\r\n\r\nhello",
+    OK + b"X: Connection: keep-alive\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello",
+    OK + b"X-Token: " + REAL + b"\r\nContent-Length: 5\r\n\r\nhello",
+    OK + b"Content-Length: 41\r\n\r\n<<" + REAL + b">>",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    OK + b"Content-Length: 0\r\n\r\n",
+    b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK + b"Content-Length: 5\r\n\r\nhello",
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_in_any_two_pieces_is_the_same_answer(answer: bytes) -> None:
+    async def seen(*pieces: bytes) -> bytes:
+        pair = Pair()
+        await pair.ask(request())
+        await pair.answer(*pieces)
+        return pair.agent.wrote
+
+    async def run() -> None:
+        whole = await seen(answer)
+        assert whole.startswith(b"HTTP/1.1 ")
+        assert REAL not in whole
+        assert b"keep-alive" not in whole.lower().replace(b"x: connection: keep-alive", b"")
+        assert whole.count(b"\r\nConnection:") == 0  # the hop to the upstream is not the agent's
+        plain = whole.replace(b"5\r\n", b"").replace(b"\r\n0\r\n", b"")
+        assert b"hello" in plain or b"<<held-" in plain or b": 0" in answer
+        for at in range(1, len(answer)):
+            pieces = await seen(answer[:at], answer[at:])
+            if b"chunked" in answer:  # a chunk may be cut in two
+                assert pieces.partition(b"\r\n\r\n")[0] == whole.partition(b"\r\n\r\n")[0]
+            else:
+                assert pieces == whole
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("asked", [request(), request("/a?b=c"), request("/", "X: y", body="0123456789")])
+def test_a_request_in_any_two_pieces_is_the_same_request(asked: bytes) -> None:
+    async def run() -> None:
+        whole = Pair()
+        await whole.ask(asked)
+        assert b"Bearer " + REAL in whole.upstream.wrote
+        for at in range(1, len(asked)):
+            pieces = Pair()
+            await pieces.ask(asked[:at], asked[at:])
+            assert pieces.upstream.wrote == whole.upstream.wrote
+
+    asyncio.run(run())
+
+
+def test_requests_with_the_same_fields_and_others_between_them() -> None:
+    async def run() -> None:
+        pair = Pair()
+        for number in range(3):
+            for path, headers in ((f"/{number}", ()), (f"/x{number}", ("X-Other: 1",))):
+                await pair.ask(request(path, *headers))
+                head = pair.upstream.wrote
+                pair.upstream.wrote = b""
+                assert head.startswith(b"GET %b HTTP/1.1\r\n" % path.encode())
+                assert (b"X-Other: 1" in head) == bool(headers)
+                await pair.answer(ANSWERS[0])
+        assert pair.agent.wrote == ANSWERS[0] * 6
+
+    asyncio.run(run())
+
+
+def test_an_agent_that_sends_no_more_gets_all_its_answers() -> None:
+    """RFC 9112 9.6: a half-close does not take back what was asked before it."""
+
+    async def run() -> None:
+        pair = Pair()
+        await pair.ask(request("/1") + request("/2") + request("/3"))
+        pair.agent.sink.ended(True)
+        for number in range(3):
+            assert not pair.agent.closing
+            assert pair.upstream.wrote.count(b"GET /") == number + 1
+            await pair.answer(ANSWERS[0])
+        answers = pair.agent.wrote.split(b"hello")
+        assert [b"Connection: close" in each for each in answers] == [False, False, True, False]
+        assert pair.agent.closing
+        assert not pair.agent.aborted
+
+    asyncio.run(run())
+
+
+def test_a_refusal_between_two_requests() -> None:
+    async def run() -> None:
+        pair = Pair()
+        await pair.ask(request("/1") + request("/no") + request("/2"))
+        await pair.answer(ANSWERS[0])
+        await pair.answer(ANSWERS[0])
+        answers = pair.agent.wrote
+        assert answers.index(b"hello") < answers.index(b"403 Forbidden") < answers.rindex(b"hello")
+        assert b"/no" not in pair.upstream.wrote
+
+    asyncio.run(run())

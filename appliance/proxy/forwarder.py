@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 STATIC_TTL: Final = 60  # seconds, for `hosts`
 MOST_TTL: Final = 3600  # seconds that an agent is told; `answers` keeps a name at least as long
-PER_JOB: Final = 512  # questions of one job under way: a hundred threads ask for A and AAAA at once
+PER_JOB: Final = 256  # questions of one job under way: a hundred threads ask for A and AAAA at once
 IN_ALL: Final = 1024  # questions of a worker under way; over that, datagrams are dropped
 PER_CONNECTION: Final = 1000  # questions over one TCP connection
 TCP_IDLE: Final = 10.0  # seconds (RFC 7766 6.2.3)

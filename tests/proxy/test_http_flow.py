@@ -1,4 +1,4 @@
-"""One flow between two channels that only remember: the same bytes, however cut, give the same bytes on the far side."""
+"""One flow between two channels that only remember: the same bytes, however cut, arrive as the same bytes."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ does I/O, or decides by itself but what HTTP demands: a request must be for the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -77,7 +78,8 @@ class Judged(Struct, frozen=True):
 def prepare(head: RequestHead, swapper: Swapper, *, scrubbed: bool, allow_range: bool, default_port: int) -> Prepared:
     """The head's fields for the upstream. With `scrubbed`, nothing is asked for that could not be scrubbed when it
     comes back: no part of a body unless `allow_range` (RFC 9110 14.2 lets a server ignore Range), no coding that we
-    cannot undo, no WebSocket compression (RFC 7692). Raises PeerError for a Host that is malformed."""
+    cannot undo, no WebSocket compression (RFC 7692). Raises PeerError for a malformed Host, or two content
+    types."""
     host = head.get(b"host")
     named = split_host_port(host, default_port) if host else None
     swap = swapper.swap(end_to_end(head), b"")
@@ -164,8 +166,14 @@ def _names(used: Sequence[tuple[str, LeasedPlaceholder]]) -> tuple[str, ...]:
 
 
 def _media_type(value: bytes | None) -> str:
-    """type/subtype in lower case, without parameters (RFC 9110 8.3.1)."""
+    """type/subtype in lower case, without parameters (RFC 9110 8.3.1). Raises PeerError for two of them (8.3: servers
+    differ over which one counts)."""
+    if value and b"," in value and b"," in _QUOTED.sub(b"", value):
+        raise PeerError("content-type", "the request has more than one content type")
     return value.split(b";", 1)[0].strip().lower().decode("latin-1") if value else ""
+
+
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 # ---- heads that go on ----

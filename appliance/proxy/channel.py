@@ -300,8 +300,10 @@ class Channel(asyncio.BufferedProtocol):
         try:
             while incoming.pending:
                 count = tls.read(_RECORD, view[total:])
-                if not count:
-                    break
+                if not count:  # close_notify: CPython answers 0, and raises only if we had said it too
+                    self._deliver(total)
+                    self._end()
+                    return
                 total += cast(int, count)
                 if total > READ_SIZE - _RECORD:
                     self._deliver(total)

@@ -1,0 +1,164 @@
+"""What must be on the record before it happens is told so only once control has written it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from appliance.model.errors import EnvironmentFailed
+from appliance.model.ids import FlowId
+from appliance.model.record import FlowClosed, Record
+from appliance.proxy import recorder as module
+from appliance.proxy.recorder import Recorder
+from tests.proxy.loops import on_both_loops, run, until
+
+
+class Control:
+    """Takes batches; each is written once `gate` is set, or refused while `broken`."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[bytes]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.broken = False
+        self.under_way = 0
+
+    async def call(self, method: str, params: Any, **_: Any) -> None:
+        assert method == "append"
+        self.under_way += 1
+        assert self.under_way == 1  # one message at a time: the order of records is the order of `put`
+        try:
+            await self.gate.wait()
+            if self.broken:
+                raise EnvironmentFailed("audit", "the disk is full")
+            self.batches.append(list(params))
+        finally:
+            self.under_way -= 1
+
+
+def record(number: int) -> Record:
+    return FlowClosed(float(number), FlowId(f"f-{number}"), 1, 2, 3, "eof")
+
+
+def recorder_of(control: Control) -> Recorder:
+    return Recorder(control)  # type: ignore[arg-type]  # all that it uses of a client
+
+
+@on_both_loops
+def test_a_record_is_told_written_only_after_it_is(loop: str) -> None:
+    async def main() -> None:
+        control = Control()
+        control.gate.clear()
+        recorder = recorder_of(control)
+        told: list[bool] = []
+        recorder.put(record(1), told.append)
+        await asyncio.sleep(0.05)
+        assert told == []
+        control.gate.set()
+        await until(lambda: told)
+        assert told == [True]
+        assert len(control.batches) == 1
+
+    run(loop, main())
+
+
+@on_both_loops
+def test_a_record_that_cannot_be_written_is_told_so_and_the_next_is_tried(loop: str) -> None:
+    async def main() -> None:
+        control = Control()
+        control.broken = True
+        recorder = recorder_of(control)
+        assert await recorder.write(record(1)) is False
+        recorder.put(record(2))
+        await recorder.drain()
+        assert recorder.lost == 1
+        control.broken = False
+        assert await recorder.write(record(3)) is True
+        assert [b"f-3" in raw for raw in control.batches[0]] == [True]
+
+    run(loop, main())
+
+
+@on_both_loops
+def test_records_keep_their_order_and_go_together(loop: str) -> None:
+    async def main() -> None:
+        control = Control()
+        recorder = recorder_of(control)
+        told: list[int] = []
+        for number in range(5000):
+            recorder.put(record(number), (lambda ok, n=number: told.append(n)) if number % 2 else None)  # type: ignore[misc]
+        await recorder.drain()
+        sent = [raw for batch in control.batches for raw in batch]
+        assert [int(raw.split(b'"f-')[1].split(b'"')[0]) for raw in sent] == list(range(5000))
+        assert told == list(range(1, 5000, 2))
+        assert max(map(len, control.batches)) <= 2000
+        assert len(control.batches) < 10
+
+    run(loop, main())
+
+
+@on_both_loops
+def test_what_nobody_waits_for_is_sent_all_the_same(loop: str) -> None:
+    async def main() -> None:
+        control = Control()
+        recorder = recorder_of(control)
+        recorder.put(record(1))
+        await until(lambda: control.batches)
+        assert recorder.waiting == 0
+
+    run(loop, main())
+
+
+@on_both_loops
+def test_a_queue_that_is_full_refuses(loop: str) -> None:
+    async def main() -> None:
+        control = Control()
+        control.gate.clear()
+        recorder = recorder_of(control)
+        told: list[bool] = []
+        for number in range(module._MOST_WAITING):
+            recorder.put(record(number))
+        recorder.put(record(0), told.append)
+        recorder.put(record(0))
+        assert told == []  # never from within the call
+        await asyncio.sleep(0)
+        await until(lambda: told)
+        assert told == [False]
+        assert recorder.lost == 1
+        control.gate.set()
+        await recorder.drain()
+        assert sum(map(len, control.batches)) == module._MOST_WAITING
+
+    run(loop, main())
+
+
+@on_both_loops
+def test_a_callback_that_fails_leaves_the_others_told(loop: str) -> None:
+    async def main() -> None:
+        recorder = recorder_of(Control())
+        told: list[bool] = []
+
+        def breaks(ok: bool) -> None:
+            raise RuntimeError("a bug of one flow")
+
+        recorder.put(record(1), breaks)
+        recorder.put(record(2), told.append)
+        await recorder.drain()
+        assert told == [True]
+
+    run(loop, main())
+
+
+@on_both_loops
+def test_a_writer_that_gives_up_breaks_nothing(loop: str) -> None:
+    async def main() -> None:
+        control = Control()
+        control.gate.clear()
+        recorder = recorder_of(control)
+        writer = asyncio.ensure_future(recorder.write(record(1)))
+        await asyncio.sleep(0.01)
+        writer.cancel()
+        control.gate.set()
+        assert await recorder.write(record(2)) is True
+
+    run(loop, main())

@@ -93,9 +93,6 @@ verdict := {"decision": "deny", "rule": "no-trace", "reason": "TRACE and CONNECT
 } if {
 	input.operation.upgrade != ""
 	not input.operation.upgrade in here.upgrade
-} else := {"decision": "allow", "rule": sprintf("%s/any", [here.name])} if {
-	here
-	not here.rules
 } else := {
 	"decision": fitting[0].decision,
 	"rule": sprintf("%s/%s", [here.name, fitting[0].name]),

@@ -110,8 +110,14 @@ test_an_upgrade_is_denied if {
 	verdict.rule == "api/no-upgrade"
 }
 
-test_without_rules_all_is_allowed if {
+test_without_rules_nothing_is_allowed if {
 	verdict := coatcheck.verdict with input as asked with data.destinations as [object.remove(api, ["rules"])]
+	verdict.decision == "deny"
+	verdict.rule == "api/default-deny"
+}
+
+test_a_rule_that_says_nothing_fits_everything if {
+	verdict := coatcheck.verdict with input as asked with data.destinations as [object.union(api, {"rules": [{"name": "any", "decision": "allow", "reason": "", "ask": ""}]})]
 	verdict.rule == "api/any"
 }
 

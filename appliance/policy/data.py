@@ -52,7 +52,7 @@ class DestinationSpec(_Part):
     secrets: tuple[Name, ...] = ()
     allow_range: bool = False
     upgrade: tuple[str, ...] = ()
-    rules: tuple[Rule, ...] | None = None
+    rules: tuple[Rule, ...] = ()
 
     @field_validator("hosts")
     @classmethod
@@ -87,7 +87,7 @@ class Data(_Part):
             if names.count(name) > 1:
                 raise ValueError(f"there are two destinations named {name}")
         for each in value:
-            if each.protocol != "http" and each.protocol == "tunnel" and (each.secrets or each.rules is not None):
+            if each.protocol == "tunnel" and (each.secrets or each.rules):
                 raise ValueError(f"{each.name}: a tunnel is not ended, so it can have neither secrets nor rules")
         return value
 

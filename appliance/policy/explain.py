@@ -53,7 +53,7 @@ def explain(
         )
         asked = Input(subject.principal, subject.job, subject.process, destination=there, operation=operation)
         verdict = policy.ask("verdict", asked, Verdict)
-        written = [rule for each in data.destinations if each.name == plan.destination for rule in each.rules or ()]
+        written = [rule for each in data.destinations if each.name == plan.destination for rule in each.rules]
         rules = tuple(Considered(rule.name, _against_rule(rule, operation)) for rule in written)
     destinations = tuple(
         Considered(each.name, _against_destination(each, subject, destination)) for each in data.destinations

@@ -231,8 +231,11 @@ class HttpFlow:
         except CoatcheckError as error:
             self._refuse(exchange, error)
             return True
-        if judged.candidates or any(p.counted or p.expires <= now for _, p in judged.used):
+        if judged.candidates:
             return False
+        for _, placeholder in judged.used:
+            if placeholder.counted or placeholder.expires <= now:
+                return False
         self._write_decision(exchange, judged)
         return True
 

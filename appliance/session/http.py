@@ -118,6 +118,8 @@ def check_host(
     """SNI, Host, an absolute target and the dialled port must agree. Raises Denied("host-mismatch") or PeerError."""
     if head.method == "CONNECT":
         raise Denied("no-connect", "CONNECT asks for a proxy; connections are taken as they are, without one")
+    if prepared.named == (host, port) and not authority:
+        return
     for named in (prepared.named, split_host_port(authority, default_port) if authority else None):
         if named is not None and named != (host, port):
             raise Denied(

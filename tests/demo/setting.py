@@ -66,7 +66,7 @@ POLICY: dict[str, Any] = {
     ]
 }
 # what --break lets in, to show that the demo notices
-TOO_MUCH: dict[str, Any] = {"name": "other", "hosts": [OTHER], "groups": ["agents"]}
+TOO_MUCH: dict[str, Any] = {"name": "other", "hosts": [OTHER], "groups": ["agents"], "rules": [{"name": "any"}]}
 
 
 class Setting:

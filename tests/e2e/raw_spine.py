@@ -29,6 +29,7 @@ def with_raw(config: dict[str, Any], policy: dict[str, Any]) -> None:
             "secrets": ["demo"],
             "addresses": [f"{OUTSIDE4}/32"],
             "upgrade": ["websocket"],
+            "rules": [{"name": "any"}],
         }
     )
 

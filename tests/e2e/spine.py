@@ -52,6 +52,7 @@ POLICY: dict[str, Any] = {
             "principals": ["agent"],
             "secrets": ["demo"],
             "addresses": [f"{OUTSIDE4}/32"],
+            "rules": [{"name": "any"}],
         }
     ]
 }

@@ -22,7 +22,7 @@ NARROW = "narrow.test"  # DNS leads to OUTSIDE4, policy wants another address
 def _change(config: dict[str, Any], policy: dict[str, Any]) -> None:
     with_raw(config, policy)
     config["dns"]["hosts"] |= {SECOND: [OUTSIDE4], NARROW: [OUTSIDE4]}
-    one = {"principals": ["agent"], "ports": [443, PORT]}
+    one = {"principals": ["agent"], "ports": [443, PORT], "rules": [{"name": "any"}]}
     policy["destinations"] += [
         {"name": "second", "hosts": [SECOND], **one},
         {"name": "narrow", "hosts": [NARROW], "addresses": ["192.0.2.0/24"], **one},

@@ -18,12 +18,13 @@ from tests.world.appliance import TOKEN
 
 pytestmark = pytest.mark.world
 OTHER = "other.test"  # a destination that may have no secret
+ANY = [{"name": "any"}]
 
 
 def _change(config: dict[str, Any], policy: dict[str, Any]) -> None:
     config["dns"]["hosts"][OTHER] = [OUTSIDE4]
     policy["destinations"].append(
-        {"name": "other", "hosts": [OTHER], "principals": ["agent"], "addresses": [f"{OUTSIDE4}/32"]}
+        {"name": "other", "hosts": [OTHER], "principals": ["agent"], "addresses": [f"{OUTSIDE4}/32"], "rules": ANY}
     )
     policy["destinations"][0]["allow_range"] = False
 

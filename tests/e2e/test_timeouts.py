@@ -35,7 +35,7 @@ def spine() -> Iterator[Spine]:
         change(config, policy)
         config["dns"]["hosts"][PLAIN] = [OUTSIDE4]
         one = {"name": "plain", "hosts": [PLAIN], "ports": [8500], "protocol": "plain-http", "principals": ["agent"]}
-        policy["destinations"].append(one)
+        policy["destinations"].append({**one, "rules": [{"name": "any"}]})
 
     with Spine(with_plain) as made:
         yield made

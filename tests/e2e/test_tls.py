@@ -36,11 +36,12 @@ def _change(config: dict[str, Any], policy: dict[str, Any]) -> None:
     config["secrets"][0]["destinations"] += ["nowhere", "six"]
     config["limits"] = {"connect_timeout": 5.0, "handshake_timeout": 1.0}
     one = {"principals": ["agent"], "ports": [PORT]}
+    any_request = {**one, "rules": [{"name": "any"}]}
     policy["destinations"] += [
         {"name": "tunnel", "hosts": [TUNNEL], "protocol": "tunnel", **one},
-        {"name": "nowhere", "hosts": ["nowhere.test"], "secrets": ["demo"], **one},
-        {"name": "six", "hosts": [SIX], "secrets": ["demo"], **one},
-        {"name": "literal", "hosts": [OUTSIDE4, f"[{OUTSIDE6}]"], **one},
+        {"name": "nowhere", "hosts": ["nowhere.test"], "secrets": ["demo"], **any_request},
+        {"name": "six", "hosts": [SIX], "secrets": ["demo"], **any_request},
+        {"name": "literal", "hosts": [OUTSIDE4, f"[{OUTSIDE6}]"], **any_request},
     ]
 
 

@@ -61,4 +61,6 @@ def operation(method: str = "GET", path: str = "/a/b", **changes: Any) -> Operat
 
 
 def spec(name: str = "api", **changes: Any) -> dict[str, Any]:
-    return {"name": name, "hosts": ["api.example.com"], "principals": ["deploy"], **changes}
+    """A destination that deploy may do anything at, but for what `changes`."""
+    rules = [] if changes.get("protocol") == "tunnel" else [{"name": "any"}]
+    return {"name": name, "hosts": ["api.example.com"], "principals": ["deploy"], "rules": rules, **changes}

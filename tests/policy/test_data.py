@@ -48,7 +48,7 @@ def refusal(text: str) -> str:
         ("rulez: []", "rules"),
         ("principal: [deploy]", "principals"),
         ("protocol: tunnel\n    secrets: [s]", "tunnel"),
-        ("protocol: tunnel\n    rules: []", "tunnel"),
+        ("protocol: tunnel\n    rules: [{name: r}]", "tunnel"),
     ],
 )
 def test_destination_keys(line: str, says: str) -> None:

@@ -2,7 +2,7 @@
 
 regorus has no limits: Rego can end the process that loads it (its stack, its memory) or never return. A child that ends
 or does not answer is a refusal with a sentence, and the process that asked lives on. The child is forked and not
-executed: it needs no right to the interpreter's files, and takes milliseconds. It is safe beside other threads because
+executed: it needs no right to the interpreter's files. It costs some 50 ms. It is safe beside other threads because
 regorus keeps the interpreter's lock while it works, so nobody else is within it at the fork; the child does nothing but
 evaluate, and writes one message.
 """

@@ -147,7 +147,8 @@ class Api:
             if ask.job not in ("", job):
                 raise Denied("rights", f"this process is in the job {job} and mints for it alone")
         elif self._parts.jobs.get(ask.job) is None:
-            raise Denied("no-job", f"say for which job; there is no job {ask.job[:40]!r}")
+            there = f"there is no job {ask.job[:40]!r}" if ask.job else "this process is in none"
+            raise Denied("no-job", f"say for which job (--job): {there}")
         else:
             job = JobId(ask.job)
         narrowing = Narrowing(ask.host.lower(), ask.method.upper(), ask.path)

@@ -25,6 +25,7 @@ _IDLE_LIFE = 30.0  # seconds that a connection waits for its next flow
 _IDLE_PER_ROUTE = 64
 _IDLE_MOST = 512
 _SESSIONS_MOST = 1024
+_SESSION_READS = 4096  # by one worker: see Upstreams.remember_session
 
 
 class Route(NamedTuple):
@@ -128,6 +129,7 @@ class Upstreams:
         self._idle: dict[Route, list[Upstream]] = {}
         self._idle_count = 0
         self._sessions: OrderedDict[Route, ssl.SSLSession] = OrderedDict()
+        self._session_reads = 0
         self.dialled = 0
         self.reused = 0
 
@@ -200,12 +202,13 @@ class Upstreams:
     async def _dial(self, route: Route) -> Upstream:
         loop = asyncio.get_running_loop()
         channel = Channel(self._buffers)
+        session = self._sessions.get(route)
         if route.tls:
             channel.expect_tls(
                 self._context,
                 server_side=False,
                 server_hostname=literal_of(route.host) or route.host,
-                session=self._sessions.get(route),
+                session=session,
             )
         try:
             async with asyncio.timeout(self._limits.connect_timeout):
@@ -219,6 +222,8 @@ class Upstreams:
         self.dialled += 1
         if route.tls:
             await self._secure(route, channel)
+            if session is not None and channel.tls is not None and not channel.tls.session_reused:
+                self._sessions.pop(route, None)  # the server has forgotten it: the next one is read
         return Upstream(route, channel, self._limits)
 
     async def _secure(self, route: Route, channel: Channel) -> None:
@@ -231,12 +236,18 @@ class Upstreams:
             raise EnvironmentFailed("upstream-timeout", f"{_where(route)}: {error}") from None
 
     def remember_session(self, upstream: Upstream) -> None:
-        """Keeps the TLS session (RFC 8446 2.2) for the route's next dial."""
-        tls = upstream.channel.tls
-        session = tls.session if tls is not None else None
+        """Keeps the TLS session (RFC 8446 2.2) for the route's next dials, as long as the server takes it up.
+
+        CPython leaks about 6 kB whenever `SSLObject.session` is read (3.11: `PySSL_get_session` loses a copy): so
+        it is read once for a route, and `_SESSION_READS` times in all; after that handshakes are whole ones.
+        """
+        tls, route = upstream.channel.tls, upstream.route
+        if tls is None or route in self._sessions or self._session_reads >= _SESSION_READS:
+            return
+        self._session_reads += 1
+        session = tls.session
         if session is not None and session.has_ticket:
-            self._sessions[upstream.route] = session
-            self._sessions.move_to_end(upstream.route)
+            self._sessions[route] = session
             while len(self._sessions) > _SESSIONS_MOST:
                 self._sessions.popitem(last=False)
 

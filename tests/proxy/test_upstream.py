@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import types
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -288,3 +290,25 @@ def test_what_a_server_says_goes_to_the_owner_and_nonsense_ends_it(loop: str) ->
                 there.writers.pop().transport.abort()
 
     run(loop, main())
+
+
+def test_reading_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reading leaks in CPython: one for each route, whatever is dialled and given back, and so many in all."""
+    read: list[Route] = []
+
+    class Tls:
+        session_reused = True
+
+        @property
+        def session(self) -> Any:
+            read.append(current)
+            return types.SimpleNamespace(has_ticket=True)
+
+    upstreams = Upstreams(Buffers(), ssl.create_default_context(), LIMITS)
+    monkeypatch.setattr(module, "_SESSION_READS", 5)
+    for number in range(9):
+        current = Route(JobId(f"j-{number}"), PrincipalName("p"), "a.test", "192.0.2.1", 443, True)
+        for _ in range(3):
+            made: Any = types.SimpleNamespace(channel=types.SimpleNamespace(tls=Tls()), route=current)
+            upstreams.remember_session(made)
+    assert [route.job for route in read] == [f"j-{number}" for number in range(5)]

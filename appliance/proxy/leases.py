@@ -19,6 +19,7 @@ from appliance.ipc.messages import Lease, LeaseAsk, PlaceholderState, UseAsk
 from appliance.model.errors import Denied
 from appliance.model.ids import DestinationName, JobId, SecretName
 from appliance.model.placeholder import LeasedPlaceholder, LeasedSecret
+from appliance.model.recurring import Recurring
 from appliance.model.secret import Secret
 from appliance.model.verdict import Operation
 from appliance.placeholders.scrub import Scrubber
@@ -60,10 +61,10 @@ class CompiledLease:
         self.expires = expires
         self.swapper = Swapper(secrets)
         self.scrubber = Scrubber([(s.value, s.placeholders[0].text) for s in secrets if s.placeholders])
-        self._prepared: dict[tuple[bytes, int, bool], Prepared] = {}
+        self._prepared: Recurring[tuple[bytes, int, bool], Prepared] = Recurring(_PREPARED_MOST)
 
     def prepared(self, head: RequestHead, default_port: int, allow_range: bool) -> Prepared:
-        """The head's fields with the secrets in their slots; of those met last it is remembered, as long as the lease
+        """The head's fields with the secrets in their slots; of those that recur it is remembered, as long as the lease
         lasts. Raises PeerError."""
         key = (head.raw, default_port, allow_range)
         known = self._prepared.get(key)
@@ -72,9 +73,7 @@ class CompiledLease:
                 head, self.swapper, scrubbed=self.scrubber.active, allow_range=allow_range, default_port=default_port
             )
             if head.version and len(head.raw) <= _PREPARED_LARGEST:
-                if len(self._prepared) >= _PREPARED_MOST:
-                    self._prepared.clear()
-                self._prepared[key] = known
+                self._prepared.put(key, known)
         return known
 
     def watcher(self) -> StrayWatcher:

@@ -86,7 +86,7 @@ def prepare(head: RequestHead, swapper: Swapper, *, scrubbed: bool, allow_range:
     # h2c is an offer that may be passed over (RFC 9110 7.8); what it would become could not be judged
     upgrade = "" if head.upgrade == "h2c" else head.upgrade
     lines = write_fields(
-        _scrubbable(swap.headers, allow_range) if scrubbed else swap.headers,
+        _scrubbable(swap.headers, allow_range) if scrubbed and not _ASKING.isdisjoint(head.fields) else swap.headers,
         "none" if head.framing == "close" else head.framing,
         head.length,
         upgrade=upgrade,
@@ -181,6 +181,9 @@ _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
 # ---- heads that go on ----
 
 _ACCEPTED = frozenset(coding.encode() for coding in CODINGS) | {b"identity", b"*"}
+
+
+_ASKING = frozenset((b"accept-encoding", b"sec-websocket-extensions", b"range", b"if-range"))
 
 
 def _scrubbable(headers: list[Header], allow_range: bool) -> list[Header]:

@@ -21,6 +21,7 @@ from collections import deque
 from typing import Final, NamedTuple, NoReturn, final
 
 from appliance.model.errors import InternalError, PeerError
+from appliance.model.recurring import Recurring
 from appliance.wire.http1_body import Body
 from appliance.wire.http1_events import END, Event, Framing, Header, RequestHead, ResponseHead
 from appliance.wire.http1_grammar import (
@@ -56,22 +57,18 @@ class _Section(NamedTuple):
 
 
 class Sections:
-    """The field sections that readers of the same limits met last. A client sends the same fields with request after
-    request: the same bytes mean the same, so they are read once."""
+    """The field sections that readers of the same limits meet again. A client sends the same fields with request after
+    request: the same bytes mean the same, so they are read twice, and then no more."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "get")
 
     def __init__(self) -> None:
-        self._known: dict[bytes, _Section] = {}
-
-    def get(self, raw: bytes) -> _Section | None:
-        return self._known.get(raw)
+        self._known: Recurring[bytes, _Section] = Recurring(_REMEMBERED)
+        self.get = self._known.get
 
     def remember(self, section: _Section) -> None:
         if len(section.raw) <= _LARGEST:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[section.raw] = section
+            self._known.put(section.raw, section)
 
 
 class _Reader:

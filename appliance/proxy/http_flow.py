@@ -142,6 +142,8 @@ class HttpFlow:
         if self._upgraded is not None:
             return
         if exchange is None:
+            if self._lease is not None and self._lease.expires <= time.time():
+                self._lease = None  # an idle connection holds no secret
             if self._head_since and now - self._head_since > limits.head_timeout:
                 self._malformed(EnvironmentFailed("request-slow", "the request's head did not come in time"))
             elif not self._head_since and quiet > limits.keepalive_timeout:

@@ -219,3 +219,19 @@ def test_a_refusal_between_two_requests() -> None:
         assert b"/no" not in pair.upstream.wrote
 
     asyncio.run(run())
+
+
+def test_an_idle_connection_lets_go_of_its_lease() -> None:
+    async def run() -> None:
+        pair = Pair()
+        await pair.ask(request())
+        lease = pair.flow._lease
+        assert lease is not None
+        lease.expires = 0.0
+        pair.flow.check_time(0.0)
+        assert pair.flow._lease is lease  # in use
+        await pair.answer(ANSWERS[0])
+        pair.flow.check_time(0.0)
+        assert pair.flow._lease is None
+
+    asyncio.run(run())

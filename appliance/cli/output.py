@@ -75,11 +75,11 @@ def write(text: str) -> None:
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # the rest of what is buffered must not fail once more at the interpreter's end
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise SystemExit(_BROKEN_PIPE) from None
-    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(_BROKEN_PIPE) from None
         fail(f"the output cannot be written: {error.strerror}", NO)
 
 

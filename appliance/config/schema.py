@@ -243,7 +243,7 @@ class Dns(Part):
 
 
 class Audit(Part):
-    checkpoint_records: int = Field(1000, ge=1)
+    checkpoint_records: int = Field(10_000, ge=1)
     checkpoint_interval: Seconds = 10.0
 
 

@@ -569,9 +569,20 @@ class HttpFlow:
             self._drop_upstream()
             self._agent.abort()
             return
-        problem = problem_of(error, self._flow.id, self._services.config.ask)
-        self._agent.write(answer(problem, head_only=False, keep_alive=False))
+        if exchange is not None:
+            self._call_off(exchange)
+        if exchange is None or exchange.phase != REFUSED:
+            problem = problem_of(error, self._flow.id, self._services.config.ask)
+            self._agent.write(answer(problem, head_only=False, keep_alive=False))
         self._agent.close()
+
+    def _call_off(self, exchange: Exchange) -> None:
+        """Nothing of it was sent, and nothing will be: the agent takes the answer to what came after it for its own."""
+        if self._task is not None:
+            self._task.cancel()
+        if exchange.phase == RECORDING:
+            self._record_end(exchange, self.end)
+        self._exchange = None
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None

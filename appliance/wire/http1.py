@@ -14,7 +14,6 @@ from appliance.wire.http1_write import (
     end_to_end,
     last_chunk,
     write_fields,
-    write_request,
     write_request_line,
     write_response,
 )
@@ -36,7 +35,6 @@ __all__ = [
     "end_to_end",
     "last_chunk",
     "write_fields",
-    "write_request",
     "write_request_line",
     "write_response",
 ]

@@ -58,24 +58,6 @@ def end_to_end(head: RequestHead | ResponseHead) -> list[Header]:
     return [header for header in head.headers if header[0].lower() not in drop]
 
 
-def write_request(
-    method: str,
-    target: bytes,
-    headers: Sequence[Header],
-    framing: Literal["none", "length", "chunked"],
-    length: int = -1,
-    *,
-    close: bool = False,
-    upgrade: str = "",
-    te_trailers: bool = False,
-) -> bytes:
-    """A request's head. `headers`: end-to-end fields, Host among them. `length`: bytes of the body for framing
-    "length". Raises InternalError if what is given is not fit to be sent."""
-    return write_request_line(method, target) + write_fields(
-        headers, framing, length, close=close, upgrade=upgrade, te_trailers=te_trailers
-    )
-
-
 def write_request_line(method: str, target: bytes) -> bytes:
     """Raises InternalError if one of them is not fit to be sent."""
     line = b"%b %b HTTP/1.1\r\n" % (method.encode("ascii", "backslashreplace"), target)
@@ -93,7 +75,8 @@ def write_fields(
     upgrade: str = "",
     te_trailers: bool = False,
 ) -> bytes:
-    """A request's field section, with its empty line; the arguments are those of `write_request`."""
+    """A request's field section, with its empty line. `headers`: end-to-end fields, Host among them. `length`: bytes of
+    the body for framing "length". Raises InternalError if what is given is not fit to be sent."""
     hop = _hop_lines(framing, length, close, upgrade)
     if te_trailers:
         hop += b"TE: trailers\r\n" if close or upgrade else b"TE: trailers\r\nConnection: TE\r\n"

@@ -13,12 +13,11 @@ from appliance.wire.http1 import (
     ResponseHead,
     ResponseReader,
     end_to_end,
-    write_request,
     write_response,
 )
 from tests.fuzz.runner import Harness, main
 from tests.wire import llhttp
-from tests.wire.exchanges import REQUESTS, RESPONSES
+from tests.wire.exchanges import REQUESTS, RESPONSES, write_request
 
 MAX_HEAD = 4096
 TOKENS = [

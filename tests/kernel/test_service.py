@@ -431,6 +431,13 @@ def test_bad_keys(kernel: Kernel) -> None:
         kernel.ask("attest", b"short", Attested)
     with pytest.raises(Denied, match="no-record"):
         kernel.ask("attest", bytes(56), Attested)
+    agent = kernel.agent()
+    kernel.ask("job_create", _create(agent.pid), JobCreated)
+    asked = kernel.connected(agent)
+    kernel.ask("attest", asked, Attested)
+    other = (int.from_bytes(asked[:8], sys.byteorder) + 1).to_bytes(8, sys.byteorder)
+    with pytest.raises(Denied, match="no-record"):  # another socket has these ports by now
+        kernel.ask("attest", other + asked[8:], Attested)
     with pytest.raises(Denied, match="no-job"):
         kernel.ask("attest_pid", os.getpid(), ProcessFacts)
     with pytest.raises(Denied, match="no-facts"):

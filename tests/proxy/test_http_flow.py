@@ -235,3 +235,24 @@ def test_an_idle_connection_lets_go_of_its_lease() -> None:
         assert pair.flow._lease is None
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_what_is_not_http_ends_a_request_that_has_not_gone_out(settled: bool) -> None:
+    """The agent takes the one answer for its first request's: then that must not have been carried out."""
+
+    async def run() -> None:
+        pair = Pair()
+        pair.agent.sink.received(request("/1"))
+        if settled:
+            await settle()
+        pair.agent.sink.received(b"\0\r\n\r\n")
+        await settle()
+        if settled:  # it was under way: cut off, no answer that could be taken for its own
+            assert pair.agent.aborted
+            assert not pair.agent.wrote
+        else:
+            assert pair.upstream.wrote == b""
+            assert pair.agent.wrote.startswith(b"HTTP/1.1 400 ")
+
+    asyncio.run(run())

@@ -1,4 +1,10 @@
-"""Exchanges that are valid, as clients and servers send them."""
+"""Exchanges that are valid, as clients and servers send them; a head as the product writes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from appliance.wire.http1 import Header, write_fields, write_request_line
 
 REQUESTS: list[bytes] = [
     b"GET /a?b=c HTTP/1.1\r\nHost: api.example.com\r\nAccept: */*\r\nConnection: keep-alive\r\n\r\n",
@@ -29,3 +35,10 @@ RESPONSES: list[tuple[list[str], bytes]] = [
     (["GET"], b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
     (["CONNECT"], b"HTTP/1.1 200 OK\r\n\r\n"),
 ]
+
+
+def write_request(
+    method: str, target: bytes, headers: list[Header], framing: Any, length: int = -1, **options: Any
+) -> bytes:
+    """A whole head, as the product puts it together."""
+    return write_request_line(method, target) + write_fields(headers, framing, length, **options)

@@ -19,10 +19,9 @@ from appliance.wire.http1 import (
     chunk,
     end_to_end,
     last_chunk,
-    write_request,
     write_response,
 )
-from tests.wire.exchanges import REQUESTS, RESPONSES
+from tests.wire.exchanges import REQUESTS, RESPONSES, write_request
 
 MAX_HEAD = 8192
 

@@ -12,9 +12,9 @@ from appliance.wire.http1 import (
     ResponseReader,
     end_to_end,
     last_chunk,
-    write_request,
     write_response,
 )
+from tests.wire.exchanges import write_request
 
 HOST = b"Host: a\r\n"
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from appliance.model.ids import JobId, SecretName
 from appliance.model.secret import Secret
 
-SlotKind = Literal["header", "basic", "query"]
+SlotKind = Literal["header", "basic", "query", "postgres"]
 
 
 class Slot(Struct, frozen=True):
@@ -18,6 +18,7 @@ class Slot(Struct, frozen=True):
     `header`: the value of header `name` (lower case), alone or after an authentication scheme word.
     `basic`: user name or password (`name` is "user" or "password") of HTTP Basic (RFC 7617).
     `query`: the value of query parameter `name`.
+    `postgres`: the password of PostgreSQL user `name` ("": of any).
     """
 
     kind: SlotKind

@@ -1,10 +1,12 @@
 """Placeholders: made, swapped for the secret in named slots, and put back for the secret in all that comes back. Pure.
 
-    shapes  the placeholder's text: length and shape of the real one, at least 128 random bits
-    slots   the request: a placeholder in its slot becomes the secret; anywhere else it stays, and is noted
-    forms   what a secret may look like in a response
-    scrub   the response: every form of a secret becomes the same form of its placeholder, in any chunking
-    coding  the same within gzip, deflate, br and zstd bodies, in bounded pieces
+    shapes      the placeholder's text: length and shape of the real one, at least 128 random bits
+    slots       the request: a placeholder in its slot becomes the secret; anywhere else it stays, and is noted
+    forms       what a secret may look like in a response
+    scrub       the response: every form of a secret becomes the same form of its placeholder, in any chunking
+    coding      the same within gzip, deflate, br and zstd bodies, in bounded pieces
+    handshakes  logins by proof: the agent has to know its placeholder, the server is shown that we know the secret
+    saslprep    the form of a password that SCRAM computes with
 
 Always: a placeholder has exactly its secret's length, and each form is replaced in its own style, so that a body
 keeps its length. What the agent decodes from a scrubbed answer is the placeholder, with its neighbours untouched.

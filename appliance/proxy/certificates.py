@@ -49,33 +49,35 @@ class Leaves:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.num_tickets = 1
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-        context.set_alpn_protocols(["http/1.1"])
-        _load(context, leaf)
+        context.set_alpn_protocols(["http/1.1", "postgresql"])  # which of them is spoken, the ClientHello has said
+        load_pair(context, leaf.key_pem + "\n" + leaf.chain_pem)
         self._contexts[host] = (context, leaf.not_after)
         while len(self._contexts) > _MOST:
             self._contexts.popitem(last=False)
         return context
 
 
-def _load(context: ssl.SSLContext, leaf: Leaf) -> None:
-    """load_cert_chain takes paths only: the pair goes through memory (memfd_create(2)), never to a disk."""
-    fd = os.memfd_create("leaf", os.MFD_CLOEXEC)
+def load_pair(context: ssl.SSLContext, pem: str) -> None:
+    """`pem`: a key and its certificates. load_cert_chain takes paths only: the pair goes through memory
+    (memfd_create(2)), never to a disk. Raises ssl.SSLError if it is no pair."""
+    fd = os.memfd_create("pair", os.MFD_CLOEXEC)
     try:
-        os.write(fd, (leaf.key_pem + "\n" + leaf.chain_pem).encode())
+        os.write(fd, pem.encode())
         context.load_cert_chain(f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)
 
 
-def upstream_context(config: Tls) -> ssl.SSLContext:
-    """The one context of all upstream connections: verified against the system's roots and the configured ones.
+def upstream_context(config: Tls, protocol: str) -> ssl.SSLContext:
+    """The context of upstream connections that speak `protocol` (an ALPN name, RFC 7301): verified against the system's
+    roots and the configured ones.
 
     Raises EnvironmentFailed if a configured file cannot be used, or nothing would be trusted.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     if config.system_roots:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     for file in config.upstream_ca_files:

@@ -133,6 +133,15 @@ class Channel(asyncio.BufferedProtocol):
         )
         self._handshake = asyncio.get_running_loop().create_future()
 
+    def begin_tls(
+        self, context: ssl.SSLContext, *, server_hostname: str, session: ssl.SSLSession | None = None
+    ) -> None:
+        """Turns a plain connection into a TLS client's, after the peer has agreed to it in its own protocol. The caller
+        has seen to it that the peer sent nothing after its agreement."""
+        self._hand_over()
+        self.expect_tls(context, server_side=False, server_hostname=server_hostname, session=session)
+        self._shake()
+
     async def secured(self, timeout: float) -> None:
         """Returns once the handshake is done. Raises PeerError("tls-…") for what the peer did wrong,
         EnvironmentFailed("tls-slow") after `timeout` seconds; the channel is then aborted. Cancelling aborts it too."""

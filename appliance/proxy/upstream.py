@@ -200,7 +200,6 @@ class Upstreams:
         return self.take(route) or await self._dial(route)
 
     async def _dial(self, route: Route) -> Upstream:
-        loop = asyncio.get_running_loop()
         channel = Channel(self._buffers)
         session = self._sessions.get(route)
         if route.tls:
@@ -210,30 +209,13 @@ class Upstreams:
                 server_hostname=literal_of(route.host) or route.host,
                 session=session,
             )
-        try:
-            async with asyncio.timeout(self._limits.connect_timeout):
-                await loop.create_connection(lambda: channel, route.address, route.port)
-        except TimeoutError:
-            raise EnvironmentFailed(
-                "upstream-timeout", f"{_where(route)} did not accept within {self._limits.connect_timeout:g} s"
-            ) from None
-        except OSError as error:
-            raise EnvironmentFailed(_dial_code(error), f"{_where(route)}: {_words(error)}") from None
+        await dial(channel, route, self._limits)
         self.dialled += 1
         if route.tls:
-            await self._secure(route, channel)
+            await secure(channel, route, self._limits)
             if session is not None and channel.tls is not None and not channel.tls.session_reused:
                 self._sessions.pop(route, None)  # the server has forgotten it: the next one is read
         return Upstream(route, channel, self._limits)
-
-    async def _secure(self, route: Route, channel: Channel) -> None:
-        try:
-            await channel.secured(self._limits.handshake_timeout)
-        except PeerError as error:
-            code = "upstream-certificate" if error.code == "tls-certificate" else "upstream-tls"
-            raise EnvironmentFailed(code, f"{_where(route)}: {error}") from None
-        except EnvironmentFailed as error:
-            raise EnvironmentFailed("upstream-timeout", f"{_where(route)}: {error}") from None
 
     def remember_session(self, upstream: Upstream) -> None:
         """Keeps the TLS session (RFC 8446 2.2) for the route's next dials, as long as the server takes it up.
@@ -250,6 +232,33 @@ class Upstreams:
             self._sessions[route] = session
             while len(self._sessions) > _SESSIONS_MOST:
                 self._sessions.popitem(last=False)
+
+
+async def dial(channel: Channel, route: Route, limits: Limits) -> None:
+    """Connects `channel` to the address that was asked for. Raises EnvironmentFailed("upstream-refused", "-unreachable",
+    "-timeout" or "exhausted")."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(limits.connect_timeout):
+            await loop.create_connection(lambda: channel, route.address, route.port)
+    except TimeoutError:
+        raise EnvironmentFailed(
+            "upstream-timeout", f"{_where(route)} did not accept within {limits.connect_timeout:g} s"
+        ) from None
+    except OSError as error:
+        raise EnvironmentFailed(_dial_code(error), f"{_where(route)}: {_words(error)}") from None
+
+
+async def secure(channel: Channel, route: Route, limits: Limits) -> None:
+    """Waits for the TLS handshake that `channel` has begun. Raises EnvironmentFailed("upstream-certificate", "-tls" or
+    "-timeout")."""
+    try:
+        await channel.secured(limits.handshake_timeout)
+    except PeerError as error:
+        code = "upstream-certificate" if error.code == "tls-certificate" else "upstream-tls"
+        raise EnvironmentFailed(code, f"{_where(route)}: {error}") from None
+    except EnvironmentFailed as error:
+        raise EnvironmentFailed("upstream-timeout", f"{_where(route)}: {error}") from None
 
 
 def _where(route: Route) -> str:

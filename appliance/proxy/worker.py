@@ -68,7 +68,7 @@ async def work(
         identities=identities,
         leases=Leases(vault),
         leaves=Leaves(vault),
-        upstreams=Upstreams(buffers, upstream_context(config.tls), config.limits),
+        upstreams=Upstreams(buffers, upstream_context(config.tls, "http/1.1"), config.limits),
         names=names,
         recorder=recorder,
         tally=tally,

@@ -1,4 +1,4 @@
-from tests.fuzz import dns, hello, http1, names, target
+from tests.fuzz import dns, hello, http1, names, scram, target
 from tests.fuzz.runner import main
 
-main(http1.REQUEST, http1.RESPONSE, hello.HARNESS, names.HARNESS, target.HARNESS, dns.HARNESS)
+main(http1.REQUEST, http1.RESPONSE, hello.HARNESS, names.HARNESS, target.HARNESS, dns.HARNESS, scram.HARNESS)

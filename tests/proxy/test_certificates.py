@@ -98,10 +98,10 @@ def test_roots_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     bad.write_text("no certificate")
     for file in (bad, tmp_path / "missing.pem"):
         with pytest.raises(EnvironmentFailed, match=file.name):
-            upstream_context(Tls(upstream_ca_files=(str(file),)))
+            upstream_context(Tls(upstream_ca_files=(str(file),)), "http/1.1")
     with pytest.raises(EnvironmentFailed, match="no root is trusted"):
-        upstream_context(Tls(system_roots=False))
+        upstream_context(Tls(system_roots=False), "http/1.1")
     good = TestAuthority(tmp_path).file
-    context = upstream_context(Tls(upstream_ca_files=(str(good),), system_roots=False))
+    context = upstream_context(Tls(upstream_ca_files=(str(good),), system_roots=False), "http/1.1")
     assert context.cert_store_stats()["x509"] == 1
     assert context.check_hostname

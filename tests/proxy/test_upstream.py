@@ -98,7 +98,9 @@ def route(port: int, tls: bool = False, **changes: object) -> Route:
 
 def pool(authority: TestAuthority | None = None) -> Upstreams:
     files = (str(authority.file),) if authority is not None else ()
-    return Upstreams(Buffers(), upstream_context(Tls(upstream_ca_files=files, system_roots=authority is None)), LIMITS)
+    return Upstreams(
+        Buffers(), upstream_context(Tls(upstream_ca_files=files, system_roots=authority is None), "http/1.1"), LIMITS
+    )
 
 
 @on_both_loops
@@ -238,7 +240,7 @@ def test_a_server_that_is_not_there_or_silent_or_no_tls(loop: str, authority: Te
                 await pool().connect(route(port))
             assert caught.value.code == "upstream-refused"
         async with service() as there:
-            upstreams = Upstreams(Buffers(), upstream_context(Tls()), Limits(handshake_timeout=0.1))
+            upstreams = Upstreams(Buffers(), upstream_context(Tls(), "http/1.1"), Limits(handshake_timeout=0.1))
             with pytest.raises(EnvironmentFailed) as caught:
                 await upstreams.connect(route(there.port, tls=True))
             assert caught.value.code == "upstream-timeout"

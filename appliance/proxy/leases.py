@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Container, Sequence
@@ -22,6 +23,7 @@ from appliance.model.placeholder import LeasedPlaceholder, LeasedSecret
 from appliance.model.recurring import Recurring
 from appliance.model.secret import Secret
 from appliance.model.verdict import Operation
+from appliance.placeholders.handshakes import Salted
 from appliance.placeholders.scrub import Scrubber
 from appliance.placeholders.slots import StrayWatcher, Swapper
 from appliance.session.http import Prepared, prepare
@@ -54,13 +56,14 @@ _PREPARED_LARGEST = 4096  # bytes of one
 class CompiledLease:
     """What a flow works with."""
 
-    __slots__ = ("_prepared", "expires", "scrubber", "secrets", "swapper")
+    __slots__ = ("_prepared", "_salted", "expires", "scrubber", "secrets", "swapper")
 
     def __init__(self, secrets: tuple[LeasedSecret, ...], expires: float) -> None:
         self.secrets = secrets
         self.expires = expires
         self.swapper = Swapper(secrets)
         self.scrubber = Scrubber([(s.value, s.placeholders[0].text) for s in secrets if s.placeholders])
+        self._salted: Salted | None = None
         self._prepared: Recurring[tuple[bytes, int, bool], Prepared] = Recurring(_PREPARED_MOST)
 
     def prepared(self, head: RequestHead, default_port: int, allow_range: bool) -> Prepared:
@@ -75,6 +78,13 @@ class CompiledLease:
             if head.version and len(head.raw) <= _PREPARED_LARGEST:
                 self._prepared.put(key, known)
         return known
+
+    @property
+    def salted(self) -> Salted:
+        """The keys that logins with these secrets have cost."""
+        if self._salted is None:
+            self._salted = Salted(os.urandom(16))
+        return self._salted
 
     def watcher(self) -> StrayWatcher:
         """Watches one body for placeholders."""

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import structlog
 
@@ -25,10 +25,11 @@ from appliance.model.ids import FlowId, JobId
 from appliance.model.record import Refused
 from appliance.model.verdict import Destination, NameSource
 from appliance.proxy.channel import Channel
-from appliance.proxy.detect import HttpStart, Start, TlsStart, detect
+from appliance.proxy.detect import HttpStart, PostgresStart, Start, TlsStart, detect
 from appliance.proxy.flow import Flow
 from appliance.proxy.http_flow import HttpFlow
 from appliance.proxy.peek import peek
+from appliance.proxy.postgres_flow import PostgresFlow
 from appliance.proxy.services import Services
 from appliance.proxy.tunnel import carry
 from appliance.wire.names import host_of_address, literal_of, split_host_port
@@ -38,10 +39,21 @@ log = structlog.get_logger()
 _DNS_PORT = 53
 _HTTP_PORT = 80
 _HTTPS_PORT = 443
+_REQUEST_SIZE = 8  # bytes of SSLRequest and GSSENCRequest (PostgreSQL documentation 55.7)
+_POSTGRES_ALPN = "postgresql"  # TLS from the first byte on (PostgreSQL documentation 55.2.11)
+
+
+class Ended(Protocol):
+    """A flow whose protocol we end: the sink of the agent's channel."""
+
+    end: str
+    closed: asyncio.Future[None]
+
+    def check_time(self, now: float) -> None: ...
 
 
 class Spine:
-    """Serves accepted sockets. `flows` are the HTTP flows under way, for the sweep of their time limits."""
+    """Serves accepted sockets. `flows`: those that we end and that are under way, for the sweep of their time limits."""
 
     def __init__(self, services: Services, flow_map: FlowMap, peers: PeerSockets, netns: int) -> None:
         self._services = services
@@ -50,7 +62,7 @@ class Spine:
         self._netns = netns
         self._limits = services.config.limits
         self._per_job: dict[int, int] = {}
-        self.flows: set[HttpFlow] = set()
+        self.flows: set[Ended] = set()
 
     async def serve(self, sock: socket.socket, peer: Address, local: Address) -> None:
         """One connection from accept to end. Closes `sock`. Raises nothing but a cancellation."""
@@ -132,13 +144,10 @@ class Spine:
         limits = self._limits
         read: Callable[[bytes], Start | int] = lambda data: detect(data, limits.head_bytes, limits.headers)  # noqa: E731
         start: Start = await peek(sock, read, limits.hello_timeout)
-        flow = Flow(
-            self._services,
-            FlowId("f-" + os.urandom(8).hex()),
-            found.process_key,
-            identity,
-            self._destination(start, found, identity.claims.job),
-        )
+        flow = self._flow(start, found, identity)
+        if isinstance(start, PostgresStart) and start.kind != "plain" and flow.plan.mode != "tunnel":
+            start = await self._postgres_start(sock, start, read)
+            flow = self._flow(start, found, identity, postgres=True)
         refusal = await self._refusal(flow, start)
         await flow.open(refusal)
         self._services.tally.opened(refusal is None)
@@ -148,18 +157,42 @@ class Spine:
             await self._tunnel(sock, flow)
         elif isinstance(start, TlsStart):
             await self._end_tls(sock, flow, refusal)
-        elif isinstance(start, HttpStart):
-            await self._http(sock, flow, refusal)
+        elif isinstance(start, (HttpStart, PostgresStart)):
+            await self._plain(sock, flow, refusal)
         else:
             flow.close(sent=0, received=0, end=refusal.rule if refusal else "protocol")
             raise refusal or Denied("protocol", "this protocol is not one that Coatcheck ends")
 
-    def _destination(self, start: Start, found: Seen, job: JobId) -> Destination:
-        """Names the destination by the strongest name that the agent gave: SNI, Host, what DNS told this job."""
+    def _flow(self, start: Start, found: Seen, identity: Identity, *, postgres: bool = False) -> Flow:
+        flow = FlowId("f-" + os.urandom(8).hex())
+        destination = self._destination(start, found, identity.claims.job, postgres)
+        return Flow(self._services, flow, found.process_key, identity, destination)
+
+    async def _postgres_start(self, sock: socket.socket, start: Start, read: Callable[[bytes], Start | int]) -> Start:
+        """What follows a request for encryption: GSS is declined, TLS agreed to. Nothing but the request's 8 bytes is
+        taken from the socket, so that no byte is ever read as if it had come within TLS."""
+        asked: set[str] = set()
+        while isinstance(start, PostgresStart) and start.kind != "plain":
+            if start.kind in asked or "ssl" in asked:
+                raise PeerError("postgres-start", "the agent asks for encryption twice")
+            asked.add(start.kind)
+            sock.recv(_REQUEST_SIZE)
+            await asyncio.get_running_loop().sock_sendall(sock, b"S" if start.kind == "ssl" else b"N")
+            start = await peek(sock, read, self._limits.hello_timeout)
+        if not isinstance(start, TlsStart if "ssl" in asked else PostgresStart):
+            raise PeerError("postgres-start", "what follows the request for encryption is neither TLS nor PostgreSQL")
+        return start
+
+    def _destination(self, start: Start, found: Seen, job: JobId, postgres: bool) -> Destination:
+        """Names the destination by the strongest name that the agent gave: SNI, Host, what DNS told this job.
+        `postgres`: the ClientHello comes after PostgreSQL's request for it."""
         source: NameSource
-        protocol: Literal["tls", "http", "unknown"]
+        protocol: Literal["tls", "http", "postgres", "unknown"]
         if isinstance(start, TlsStart):
-            protocol, host, source = "tls", start.hello.server_name, "sni"
+            protocol = "postgres" if postgres or start.hello.alpn == (_POSTGRES_ALPN,) else "tls"
+            host, source = start.hello.server_name, "sni"
+        elif isinstance(start, PostgresStart):
+            protocol, host, source = "postgres", "", "dns"
         elif isinstance(start, HttpStart):
             protocol, source = "http", "host"
             host = split_host_port(start.host, _HTTP_PORT)[0] if start.host else ""
@@ -213,34 +246,38 @@ class Spine:
         channel = Channel(self._services.buffers)
         name = literal_of(flow.destination.host) or flow.destination.host
         channel.expect_tls(await self._services.leaves.context(name), server_side=True)
-        http = await self._adopt(sock, channel, flow, _HTTPS_PORT, refusal)
+        ended = await self._adopt(sock, channel, flow, _HTTPS_PORT, refusal)
         try:
             await channel.secured(self._limits.handshake_timeout)
         except (PeerError, EnvironmentFailed) as error:
             self._services.tally.handshake("agent", error.code)
-            http.end = error.code
+            ended.end = error.code
         else:
             self._services.tally.handshake("agent", "ok")
-        await self._until_closed(http)
+        await self._until_closed(ended)
 
-    async def _http(self, sock: socket.socket, flow: Flow, refusal: Denied | None) -> None:
+    async def _plain(self, sock: socket.socket, flow: Flow, refusal: Denied | None) -> None:
         channel = Channel(self._services.buffers)
         await self._until_closed(await self._adopt(sock, channel, flow, _HTTP_PORT, refusal))
 
     async def _adopt(
         self, sock: socket.socket, channel: Channel, flow: Flow, default_port: int, refusal: Denied | None
-    ) -> HttpFlow:
-        """Gives the socket to the loop, with an HTTP flow behind it before the first byte is read."""
-        http = HttpFlow(flow, channel, default_port, refusal)
+    ) -> Ended:
+        """Gives the socket to the loop, with the protocol's flow behind it before the first byte is read."""
+        ended: Ended
+        if flow.destination.protocol == "postgres":
+            ended = PostgresFlow(flow, channel, refusal)
+        else:
+            ended = HttpFlow(flow, channel, default_port, refusal)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: channel, sock)
-        return http
+        return ended
 
-    async def _until_closed(self, http: HttpFlow) -> None:
-        self.flows.add(http)
+    async def _until_closed(self, ended: Ended) -> None:
+        self.flows.add(ended)
         try:
-            await http.closed
+            await ended.closed
         finally:
-            self.flows.discard(http)
+            self.flows.discard(ended)
 
     async def _tunnel(self, sock: socket.socket, flow: Flow) -> None:
         destination = flow.destination

@@ -235,8 +235,8 @@ class Upstreams:
 
 
 async def dial(channel: Channel, route: Route, limits: Limits) -> None:
-    """Connects `channel` to the address that was asked for. Raises EnvironmentFailed("upstream-refused", "-unreachable",
-    "-timeout" or "exhausted")."""
+    """Connects `channel` to the address that was asked for. Raises EnvironmentFailed("upstream-refused",
+    "-unreachable", "-timeout", "exhausted")."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(limits.connect_timeout):

@@ -1,0 +1,544 @@
+"""PostgreSQL of one flow: the agent's login, ours at the server, then the session between them.
+
+    opening    a task: startup packet, proof, dial, login, what masks need to know; the agent gets one answer
+    open       callbacks: frames go through `session.postgres`; a statement goes on once its decision is on record
+    waiting    the agent's frames wait while something is asked for (identity, lease) or a statement is held
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Final
+
+import msgspec
+import structlog
+
+from appliance.model.errors import CoatcheckError, Denied, EnvironmentFailed, InternalError, PeerError
+from appliance.model.placeholder import LeasedSecret
+from appliance.model.record import SessionStarted, StatementDecided, StatementEnded
+from appliance.model.verdict import PostgresPlan
+from appliance.proxy.channel import Channel
+from appliance.proxy.flow import Flow
+from appliance.proxy.leases import CompiledLease
+from appliance.proxy.mailbox import Mailbox
+from appliance.proxy.postgres_cancels import Cancel
+from appliance.proxy.postgres_login import MINOR, AgentLogin, Candidate, candidates_of
+from appliance.proxy.postgres_upstream import Login, Refused, Server, cancel, connect, log_in
+from appliance.session.postgres import Decision, Session
+from appliance.session.postgres_judge import Setting
+from appliance.session.postgres_problem import refusal
+from appliance.session.postgres_startup import Startup, check_startup, codec_of
+from appliance.wire.postgres import CancelRequest, Frame, Frames, StartupMessage, write
+from appliance.wire.postgres import messages as m
+
+log = structlog.get_logger()
+
+_REMIND: Final = 30.0  # seconds between notices to an agent whose statement is held
+_TEXT_MOST: Final = 8192  # characters of a statement on record
+_AUDIT_FAILED = "the audit record cannot be written, so nothing is let through"
+
+
+class PostgresFlow:
+    """The sink of the agent's channel and the owner of the server's. `refusal`: the flow as a whole is refused, and the
+    agent is told so. `closed` is done when the agent's connection is gone."""
+
+    def __init__(self, flow: Flow, agent: Channel, refused: CoatcheckError | None) -> None:
+        loop = asyncio.get_running_loop()
+        self._flow = flow
+        self._services = flow.services
+        self._limits = flow.services.config.limits
+        self._agent = agent
+        self._refused = refused
+        self._mailbox = Mailbox(Frames(False), "agent")
+        self._server: Server | None = None
+        self._session: Session | None = None
+        self._plan = PostgresPlan()
+        self._setting = Setting("", "", "", (), "utf-8")
+        self._lease: CompiledLease | None = None
+        self._inbox: list[Frame] = []  # of the agent's
+        self._replies: list[Frame] = []  # of the server's, while there is no lease
+        self._outgoing: list[bytes] = []
+        self._unwritten = 0  # decisions that are not on record yet
+        self._asking: asyncio.Task[None] | None = None
+        self._holding: asyncio.TimerHandle | None = None
+        self._hold_ends = 0.0
+        self._cancel: Cancel | None = None
+        self._server_full = False
+        self._clock = loop.time
+        self.end = "eof"
+        self.closed: asyncio.Future[None] = loop.create_future()
+        agent.attach(self)
+        self._opening: asyncio.Task[None] | None = loop.create_task(self._open())
+
+    # ---- the agent's channel (Sink) ----
+
+    def received(self, data: bytes) -> None:
+        if self._session is None:
+            self._mailbox.put(data)
+            return
+        try:
+            frames = self._mailbox.frames.feed(data)
+        except PeerError as error:
+            self._finish(error)
+            return
+        if frames:
+            self._inbox += frames
+            self._pump()
+
+    def ended(self, clean: bool) -> None:
+        self._mailbox.fail(PeerError("eof", "the agent closed the connection"))
+        self._agent.close()
+
+    def lost(self, error: Exception | None) -> None:
+        for task in (self._opening, self._asking):
+            if task is not None:
+                task.cancel()
+        if self._holding is not None:
+            self._holding.cancel()
+        if self._cancel is not None:
+            self._services.cancels.forget(self._cancel)
+        server, self._server = self._server, None
+        if server is not None:
+            server.sink.on_frames = server.sink.on_lost = server.sink.on_hold = None
+            if self._session is not None and self._session.ended:
+                server.channel.close()
+            else:
+                server.channel.abort()
+        if self._session is not None:
+            self._flow.operations = self._session.operations
+            self._record_endings(self._session)
+        self._flow.close(
+            sent=self._agent.received_bytes, received=self._agent.sent_bytes, end="reset" if error else self.end
+        )
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def hold(self) -> None:
+        if self._server is not None:
+            self._server.channel.pause()
+
+    def release(self) -> None:
+        if self._server is not None and not self._replies:
+            self._server.channel.resume()
+
+    def check_time(self, now: float) -> None:
+        """A session may be idle for as long as its ends are; what it holds of the vault may not. About once a second."""
+        session = self._session
+        if session is not None and session.idle and self._lease is not None and self._lease.expires <= time.time():
+            if self._lease.secrets:
+                self._lease = None
+                session.scrub = None
+
+    # ---- opening ----
+
+    async def _open(self) -> None:
+        try:
+            start = await self._start()
+            if isinstance(start, StartupMessage):
+                await self._open_session(start)
+            else:
+                await self._pass_cancel(start)
+        except Refused as refused:
+            self._services.tally.failed(EnvironmentFailed("upstream-login", ""))
+            self.end = "upstream-login"
+            lease = self._lease
+            self._agent.write(refused.raw if lease is None else lease.scrubber.text(refused.raw)[0])
+            self._agent.close()
+        except CoatcheckError as error:
+            self._finish(error)
+        except Exception as error:  # the seam: our bug must neither hang the flow nor tell the agent more than it should
+            log.error("flow.bug", flow=self._flow.id, error=repr(type(error)), exc_info=True)
+            self._finish(InternalError("opening a session failed"))
+        finally:
+            self._opening = None
+
+    async def _start(self) -> StartupMessage | CancelRequest:
+        try:
+            async with asyncio.timeout(self._limits.head_timeout):
+                start = await self._mailbox.start()
+        except TimeoutError:
+            raise EnvironmentFailed("request-slow", "the startup packet did not come in time") from None
+        if not isinstance(start, (StartupMessage, CancelRequest)):
+            raise PeerError("postgres-start", "encryption is asked for within a connection that has its encryption")
+        return start
+
+    async def _pass_cancel(self, request: CancelRequest) -> None:
+        """Of this job's sessions only; whoever asks is told nothing (55.2.8)."""
+        if self._refused is None:
+            await self._services.cancels.request(self._flow.identity.claims.job, request.pid, request.key)
+        self.end = "cancel"
+        self._agent.close()
+
+    async def _open_session(self, start: StartupMessage) -> None:
+        if self._refused is not None:
+            raise self._refused
+        flow, agent = self._flow, self._agent
+        await flow.refresh()
+        plan = flow.plan.postgres
+        if plan is None:
+            raise InternalError("a plan for PostgreSQL without its part")
+        self._plan = plan
+        if start.minor > MINOR or start.options:
+            agent.write(write.negotiate_protocol_version(min(start.minor, MINOR), start.options))
+        startup = check_startup(start.parameters, plan)
+        self._lease = lease = await flow.lease()
+        secret = await self._prove(startup, lease)
+        server = await self._connect(startup, secret, lease)
+        codec = codec_of(server.statuses.get(b"client_encoding", b"").decode("ascii", "replace"))
+        if codec is None:
+            if plan.judged:
+                raise Denied("client-encoding", "statements in this client_encoding cannot be judged; use UTF8")
+            codec = "utf-8"
+        claims = flow.identity.claims
+        used = (secret.name,) if secret is not None else ()
+        self._setting = Setting(flow.plan.destination, startup.database, startup.user, used, codec)
+        catalogue = await self._services.catalogues.get(server, flow.route, startup.database, plan, self._limits)
+        judge = self._services.judges.get(flow.decider, plan, self._setting, catalogue)
+        key = secret.value.reveal() if secret is not None else os.urandom(16)
+        masks = self._services.masking(plan, catalogue, claims.job, key) if plan.masks else None
+        session = Session(judge, masks, self._refuse, self._scrubber(lease), values=plan.record == "values")
+        session.statuses = dict(server.statuses)
+        session.status = server.status
+        await self._record_start(startup, server, used)
+        self._cancel = Cancel(claims.job, 32 if start.minor >= MINOR else 4, self._stop)
+        self._services.cancels.add(self._cancel)
+        agent.write(
+            b"".join(
+                (
+                    write.authentication_ok(),
+                    *server.greeting,
+                    write.backend_key_data(self._cancel.pid, self._cancel.key),
+                    write.ready(server.status),
+                )
+            )
+        )
+        self._mailbox.frames.login_over()
+        self._session = session
+        server.sink.on_frames = self._replied
+        server.sink.on_lost = self._server_lost
+        server.sink.on_hold = self._server_held
+        self._inbox += self._mailbox.rest()
+        if server.sink.mailbox.frames.held or not server.sink.mailbox.empty:
+            raise PeerError("upstream-postgres", "the server speaks before it is asked")
+        self._pump()
+
+    async def _prove(self, startup: Startup, lease: CompiledLease) -> LeasedSecret | None:
+        """The secret that the agent's placeholder stands for; None where the destination needs none."""
+        flow = self._flow
+        candidates = candidates_of(lease, startup.user)
+        if not candidates:
+            if any(slot.kind == "postgres" for secret in lease.secrets for slot in secret.slots):
+                raise Denied("no-secret", f"no secret of {flow.plan.destination} is the password of {startup.user}")
+            return None
+
+        async def renew() -> list[Candidate]:
+            self._lease = await flow.lease(anew=True)
+            return candidates_of(self._lease, startup.user)
+
+        async def whose(password: bytes) -> object:
+            return await self._services.leases.check_candidates(flow.identity.claims.job, [password])
+
+        login = AgentLogin(self._mailbox, self._agent, startup.user, candidates, lease, renew, whose)
+        try:
+            async with asyncio.timeout(self._limits.head_timeout):
+                proved = await login.prove(self._plan.login)
+        except TimeoutError:
+            raise EnvironmentFailed("request-slow", "the password did not come in time") from None
+        await flow.redeem(proved.placeholder)
+        return proved.secret
+
+    async def _connect(self, startup: Startup, secret: LeasedSecret | None, lease: CompiledLease) -> Server:
+        route = self._flow.route
+        context = self._services.postgres_context(lease)
+        channel, sink = await connect(self._services.buffers, context, route, self._limits)
+        login = Login(
+            startup.user,
+            startup.parameters,
+            secret.value if secret is not None else None,
+            lease.salted,
+            self._plan.upstream_login,
+        )
+        try:
+            self._server = await log_in(channel, sink, login, self._limits.connect_timeout)
+        except BaseException:
+            channel.abort()
+            raise
+        return self._server
+
+    async def _record_start(self, startup: Startup, server: Server, used: tuple[str, ...]) -> None:
+        written = await self._services.recorder.write(
+            SessionStarted(
+                time=time.time(),
+                flow=self._flow.id,
+                database=startup.database,
+                user=startup.user,
+                swapped=used,
+                server_version=server.statuses.get(b"server_version", b"").decode("utf-8", "replace"),
+                tls=server.channel.tls is not None,
+            )
+        )
+        if not written:
+            raise EnvironmentFailed("audit", _AUDIT_FAILED)
+
+    def _refuse(self, denied: Denied) -> bytes:
+        self._services.tally.failed(denied)
+        return refusal(denied, self._flow.id, self._services.config.ask)
+
+    def _finish(self, error: CoatcheckError) -> None:
+        """The session ends with an error."""
+        if self._agent.closing:
+            return
+        self._services.tally.failed(error)
+        self.end = error.rule if isinstance(error, Denied) else getattr(error, "code", "internal")
+        if isinstance(error, InternalError):
+            log.error("flow.bug", flow=self._flow.id, error=str(error))
+        self._agent.write(refusal(error, self._flow.id, self._services.config.ask, fatal=True))
+        self._agent.close()
+
+    # ---- open: from the agent ----
+
+    def _pump(self) -> None:
+        """Takes what the agent has sent as far as it can be taken now."""
+        session = self._session
+        if session is None or self._asking is not None or self._agent.closing:
+            return
+        if self._inbox and session.held is None and not self._server_full:
+            now = time.time()
+            lease = self._lease
+            if lease is None or lease.expires <= now or not self._flow.is_fresh(now):
+                self._asking = asyncio.get_running_loop().create_task(self._ask())
+                self._agent.pause()
+                return
+            frames, self._inbox = self._inbox, []
+            session.now = self._clock()
+            try:
+                taken = session.from_agent(frames)
+            except PeerError as error:
+                self._finish(error)
+                return
+            if taken < len(frames):
+                self._inbox = frames[taken:]
+            self._after_agent(session)
+        if self._inbox or self._server_full:
+            self._agent.pause()
+        else:
+            self._agent.resume()
+
+    def _after_agent(self, session: Session) -> None:
+        """Records what was decided; sends what may go on, now or when that is on record."""
+        if session.to_server:
+            self._outgoing += session.to_server
+            session.to_server = []
+        if session.decisions:
+            decisions, session.decisions = session.decisions, []
+            for decision in decisions:
+                record = self._decided(decision)
+                if decision.verdict.decision == "allow":
+                    self._unwritten += 1
+                    self._services.recorder.put(record, self._written)
+                else:
+                    self._services.recorder.put(record)
+        if not self._unwritten and self._outgoing:
+            self._send()
+        if session.held is not None and self._holding is None:
+            self._begin_hold(session)
+        if session.to_agent:
+            self._to_agent(session)
+
+    def _decided(self, decision: Decision) -> StatementDecided:
+        ruling, verdict = decision.ruling, decision.verdict
+        plan = self._plan
+        statement = ruling.shape
+        if plan.record != "shape":
+            statement = self._for_record(decision.text)
+        return StatementDecided(
+            time=time.time(),
+            flow=self._flow.id,
+            operation=decision.number,
+            command=ruling.command,
+            statement=statement[:_TEXT_MOST],
+            tables=ruling.tables,
+            decision=verdict.decision,
+            rule=verdict.rule,
+            reason=verdict.reason,
+            parameters=tuple(
+                "NULL" if value is None else self._for_record(value)[:_TEXT_MOST] for value in decision.parameters
+            ),
+        )
+
+    def _for_record(self, text: bytes) -> str:
+        """No secret, and no placeholder."""
+        lease = self._lease
+        if lease is not None:
+            text = lease.scrubber.text(text)[0]
+            text = lease.swapper.unnamed(text)
+        return text.decode(self._setting.codec, "replace")
+
+    def _written(self, written: bool) -> None:
+        self._unwritten -= 1
+        if not written:
+            self._finish(EnvironmentFailed("audit", _AUDIT_FAILED))
+        elif not self._unwritten and self._outgoing:
+            self._send()
+
+    def _send(self) -> None:
+        server = self._server
+        outgoing, self._outgoing = self._outgoing, []
+        if server is not None and not self._agent.closing:
+            server.channel.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+            if self._session is not None and self._session.ended:
+                server.channel.close()
+
+    async def _ask(self) -> None:
+        """Brings identity, policy and lease up to date."""
+        session, flow = self._session, self._flow
+        try:
+            await flow.refresh()
+            plan = flow.plan.postgres
+            if plan != self._plan or session is None:
+                raise Denied("policy-changed", "the policy of this destination has changed; connect again")
+            lease = await flow.lease()
+            if lease is not self._lease:
+                self._lease = lease
+                session.scrub = self._scrubber(lease)
+            if session.judge.decider is not flow.decider:
+                session.judge = self._services.judges.get(
+                    flow.decider, self._plan, self._setting, session.judge.catalogue
+                )
+        except CoatcheckError as error:
+            self._asking = None
+            self._finish(error)
+            return
+        except Exception:  # the seam
+            log.error("flow.bug", flow=flow.id, exc_info=True)
+            self._asking = None
+            self._finish(InternalError("bringing a session up to date failed"))
+            return
+        self._asking = None
+        if self._replies:
+            replies, self._replies = self._replies, []
+            if self._server is not None:
+                self._server.channel.resume()
+            self._replied(replies)
+        self._pump()
+
+    def _scrubber(self, lease: CompiledLease):  # type: ignore[no-untyped-def]
+        return None
+
+    # ---- open: a statement that waits for a person's yes ----
+
+    def _begin_hold(self, session: Session) -> None:
+        step = session.held
+        assert step is not None  # noqa: S101  # callers' condition
+        verdict = next(ruling.verdict for ruling in step.rulings if ruling.verdict.decision == "hold")
+        self._hold_ends = self._clock() + verdict.hold_seconds
+        self._remind()
+
+    def _remind(self) -> None:
+        """A notice now and then shows the agent, and what is between, that the connection lives."""
+        session = self._session
+        if session is None or session.held is None:
+            return
+        left = self._hold_ends - self._clock()
+        if left <= 0:
+            self._end_hold("nobody has allowed it in time")
+            return
+        text = f"Coatcheck holds this statement until somebody allows it, for {left:.0f} s at most; cancel to give up"
+        self._agent.write(write.notice("NOTICE", "00000", text, f"flow {self._flow.id}"))
+        self._holding = asyncio.get_running_loop().call_later(min(left, _REMIND), self._remind)
+
+    def _end_hold(self, reason: str, rule: str = "") -> None:
+        session = self._session
+        if session is None or session.held is None:
+            return
+        if self._holding is not None:
+            self._holding.cancel()
+            self._holding = None
+        verdict = next(ruling.verdict for ruling in session.held.rulings if ruling.verdict.decision == "hold")
+        session.answer_hold(Denied(rule or verdict.rule, verdict.reason or reason, verdict.ask))
+        self._after_agent(session)
+        self._pump()
+
+    # ---- open: from the server ----
+
+    def _replied(self, frames: list[Frame]) -> None:
+        session = self._session
+        if session is None or self._agent.closing:
+            return
+        if self._replies or self._lease is None:
+            self._replies += frames
+            if self._server is not None:
+                self._server.channel.pause()
+            if self._asking is None:
+                self._asking = asyncio.get_running_loop().create_task(self._ask())
+            return
+        try:
+            session.from_server(frames)
+        except PeerError as error:
+            self._finish(error)
+            return
+        self._to_agent(session)
+        if session.endings:
+            self._record_endings(session)
+        if session.stop_server:
+            session.stop_server = False
+            self._stop()
+        if self._inbox:
+            self._pump()
+
+    def _to_agent(self, session: Session) -> None:
+        parts = session.to_agent
+        if parts:
+            self._agent.write(parts[0] if len(parts) == 1 else b"".join(parts))
+            session.to_agent = []
+
+    def _record_endings(self, session: Session) -> None:
+        endings, session.endings = session.endings, []
+        now, clock = time.time(), self._clock()
+        for ending in endings:
+            self._services.recorder.put(
+                StatementEnded(
+                    time=now,
+                    flow=self._flow.id,
+                    operation=ending.number,
+                    rows=ending.rows,
+                    received=ending.bytes,
+                    duration_ms=round((clock - ending.started) * 1000, 3),
+                    sqlstate=ending.sqlstate,
+                )
+            )
+
+    def _server_lost(self, error: PeerError | None) -> None:
+        if self._session is None:
+            return  # the login tells of it
+        if self._agent.closing or self._session.ended:
+            self._agent.close()
+            return
+        self._finish(error or PeerError("upstream-cut", "the server ended the connection"))
+
+    def _server_held(self, full: bool) -> None:
+        self._server_full = full
+        self._pump()
+
+    def _stop(self) -> None:
+        """Asks the server to stop what is under way, or gives up what is held."""
+        session, server = self._session, self._server
+        if session is None or server is None:
+            return
+        if session.held is not None:
+            self._end_hold("canceled while it was held", "canceled")
+        elif session.under_way:
+            task = asyncio.get_running_loop().create_task(self._ask_to_stop(server))
+            self._services.cancels.keep(task)
+
+    async def _ask_to_stop(self, server: Server) -> None:
+        context = self._services.postgres_context(self._lease or self._services.leases.none())
+        try:
+            await cancel(self._services.buffers, context, self._flow.route, self._limits, server.pid, server.key)
+        except CoatcheckError as error:
+            log.warning("postgres.cancel", flow=self._flow.id, error=str(error))
+
+
+_ = msgspec

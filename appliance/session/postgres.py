@@ -1,0 +1,790 @@
+"""A PostgreSQL session after its login: which of the agent's messages go on, and what of the server's comes back.
+
+In goes the agent's and the server's frames, out goes what each of them is to be sent, and what is to be recorded.
+The session knows at every moment what the server will answer next (`_steps`): so an error is known to belong to the
+message that caused it, and a row to the statement that asked for it.
+
+A statement that policy refuses is not left out: the server gets, in its place, one that is a syntax error to it
+whatever its state. So the server itself does what PostgreSQL does after an error (fails the transaction, skips the
+pipeline to its Sync, answers in order), and its ErrorResponse is replaced by ours.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from appliance.model.errors import Denied, PeerError
+from appliance.model.verdict import Verdict
+from appliance.session.postgres_judge import Judge, Ruling, denied
+from appliance.wire.postgres import Frame, Message, Piece, Run, read, write
+from appliance.wire.postgres import messages as m
+
+_POISON_TEXT: Final = b"Coatcheck denied this statement"
+POISON_QUERY: Final = write.query(_POISON_TEXT)
+POISON_PARSE: Final = write.parse(b"", _POISON_TEXT)
+_NAMES_MOST: Final = 10_000  # prepared statements, portals and cursors of a session, each
+_TEXTS_MOST: Final = 32 << 20  # bytes of the prepared statements' texts
+_MASKED_ERROR: Final = b"an error in a statement that touches masked columns; its words could show them"
+
+Whole = Message | Piece  # of what may come in pieces, the first one has all that is read here
+
+# Kinds of steps
+_QUERY: Final = 0
+_PARSE: Final = 1
+_BIND: Final = 2
+_DESCRIBE_STATEMENT: Final = 3
+_DESCRIBE_PORTAL: Final = 4
+_EXECUTE: Final = 5
+_CLOSE: Final = 6
+_SYNC: Final = 7
+_FUNCTION: Final = 8
+
+
+class Masker(Protocol):
+    """Hides what must be hidden in a run of DataRow or CopyData messages."""
+
+    def mask(self, run: bytes) -> bytes: ...
+
+
+class Masks(Protocol):
+    """What a plan's masks mean for results. `copy` raises Denied where it cannot be told what a column holds."""
+
+    def rows(self, fields: tuple[m.Field, ...], unnamed: tuple[int, ...]) -> Masker | None: ...
+
+    def copy(self, ruling: Ruling, binary: bool, columns: int) -> Masker | None: ...
+
+
+class Prepared:
+    """A prepared statement: the one at `index` of a text. `ruling` is `judge`'s; another judge is asked again."""
+
+    __slots__ = ("index", "judge", "ruling", "step", "text")
+
+    def __init__(self, text: bytes, index: int, judge: Judge, ruling: Ruling | None, step: Step) -> None:
+        self.text = text
+        self.index = index
+        self.judge = judge
+        self.ruling = ruling  # None: an empty text
+        self.step = step  # that makes it
+
+    def ruled_by(self, judge: Judge) -> Ruling | None:
+        if self.judge is not judge:
+            rulings = judge.judge(self.text)
+            self.ruling = rulings[self.index] if self.index < len(rulings) else None
+            self.judge = judge
+        return self.ruling
+
+
+class Portal:
+    __slots__ = ("asked", "known", "masker", "parameters", "prepared", "unnamed")
+
+    def __init__(self, prepared: Prepared | None) -> None:
+        self.prepared = prepared  # None: a cursor that SQL made
+        self.parameters: tuple[bytes | None, ...] = ()
+        self.unnamed: tuple[int, ...] = ()  # of a cursor
+        self.asked = False  # what its rows are
+        self.known = False
+        self.masker: Masker | None = None
+
+
+class Step:
+    """A message of the agent's that the server has not answered in full."""
+
+    __slots__ = (
+        "before",
+        "bytes",
+        "copying",
+        "error",
+        "hidden",
+        "index",
+        "kind",
+        "known",
+        "limit_bytes",
+        "limit_rows",
+        "limited",
+        "masker",
+        "name",
+        "number",
+        "portal",
+        "prepared",
+        "raw",
+        "rows",
+        "rulings",
+        "started",
+        "text",
+        "unnamed",
+    )
+
+    def __init__(self, kind: int, name: bytes = b"") -> None:
+        self.kind = kind
+        self.name = name
+        self.rulings: tuple[Ruling, ...] = ()
+        self.prepared: Prepared | None = None
+        self.portal: Portal | None = None
+        self.error: Denied | None = None  # ours, in place of the server's
+        self.hidden = False  # we asked, not the agent
+        self.number = 0  # of the first statement; 0: not one that is recorded
+        self.index = 0  # of the statement that is answered now
+        self.started = 0.0
+        self.rows = 0
+        self.bytes = 0
+        self.masker: Masker | None = None
+        self.copying = False  # rows come as COPY data
+        self.limited: Denied | None = None  # too much came: what is left is dropped
+        self.limit_rows = 0
+        self.limit_bytes = 0
+        self.text = b""
+        self.unnamed: tuple[int, ...] = ()
+        self.known = False  # what its rows are
+        self.before: Portal | None = None  # the portal of this name until now
+        self.raw = b""  # what is held
+
+
+class Decision(NamedTuple):
+    """A statement, for the record, before it happens."""
+
+    number: int
+    ruling: Ruling
+    verdict: Verdict
+    text: bytes
+    parameters: tuple[bytes | None, ...]
+
+
+class Ending(NamedTuple):
+    """The same afterwards. `started`: what `now` was."""
+
+    number: int
+    rows: int
+    bytes: int
+    sqlstate: str
+    started: float
+
+
+class Session:
+    """`refuse` puts a denial into an ErrorResponse; `scrub` puts placeholders where secrets are, keeping the length;
+    `values`: parameters are wanted for the record.
+
+    What is to be sent and recorded is left in `to_server`, `to_agent`, `decisions` and `endings`, which the caller
+    empties; decisions must be on record before `to_server` is sent. `held` is the statement that waits for a
+    person's yes: until `answer_hold` the agent's next frames wait, too.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        masks: Masks | None,
+        refuse: Callable[[Denied], bytes],
+        scrub: Callable[[bytes], bytes] | None,
+        *,
+        values: bool = False,
+    ) -> None:
+        self.judge = judge
+        self.scrub = scrub
+        self._masks = masks
+        self._refuse = refuse
+        self._values = values
+        self._steps: deque[Step] = deque()
+        self._statements: dict[bytes, Prepared] = {}
+        self._asked: dict[bytes, Prepared] = {}  # the server has not said yet whether it has them
+        self._portals: dict[bytes, Portal] = {}
+        self._cursors: dict[bytes, tuple[int, ...]] = {}
+        self._texts = 0  # bytes
+        self._skipping = False  # the server skips to a Sync that the agent has not sent yet
+        self._copy_in = False  # the server takes COPY data
+        self._barrier: Step | None = None  # it may ask for COPY data: only then is it known what follows
+        self._dropping = False  # the rest of a message in pieces
+        self._segment: bytes = b""  # what goes on to the agent as it came: `_segment[_from:_to]`
+        self._from = 0
+        self._to = 0
+        self.to_server: list[bytes] = []
+        self.to_agent: list[bytes] = []
+        self.decisions: list[Decision] = []
+        self.endings: list[Ending] = []
+        self.held: Step | None = None
+        self.stop_server = False  # a limit is passed: the statement under way is to be cancelled
+        self.ended = False  # the agent has said goodbye
+        self.operations = 0
+        self.status = m.IDLE  # of the transaction, as the server said last
+        self.now = 0.0  # seconds, any clock; set by the caller
+        self.statuses: dict[bytes, bytes] = {}  # the server's parameters
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way, and no transaction is open."""
+        return not self._steps and self.held is None and self.status == m.IDLE
+
+    @property
+    def under_way(self) -> bool:
+        return bool(self._steps)
+
+    # ---- the agent's messages ----
+
+    def from_agent(self, frames: Sequence[Frame], index: int = 0) -> int:
+        """Takes frames from `index` on; answers how many are taken in all: fewer than there are while a statement is
+        held, or until it is known whether the server takes COPY data. Raises PeerError."""
+        count = len(frames)
+        while index < count:
+            frame = frames[index]
+            if self.held is not None or (self._barrier is not None and not self._passes_barrier(frame)):
+                return index
+            index += 1
+            if isinstance(frame, Piece) and not frame.first:
+                if not self._dropping:
+                    self.to_server.append(frame.raw)
+                continue
+            self._dropping = False
+            if isinstance(frame, Run):
+                if not self._skipping:
+                    self.to_server.append(frame.raw)
+                continue
+            kind = frame.kind
+            if self._skipping and kind != m.SYNC and kind != m.TERMINATE:
+                self._dropping = True  # as the server would
+                continue
+            if kind == m.QUERY:
+                self._query(frame)
+            elif kind == m.PARSE:
+                self._parse(frame)
+            elif kind == m.BIND:
+                self._bind(frame)
+            elif kind == m.EXECUTE:
+                self._execute(frame)
+            elif kind == m.DESCRIBE:
+                self._describe(frame)
+            elif kind == m.SYNC:
+                self._sync(frame)
+            elif kind == m.CLOSE:
+                self._close(frame)
+            elif kind == m.FUNCTION_CALL:
+                self._function(frame)
+            elif kind == m.TERMINATE:
+                self.ended = True
+                self.to_server.append(frame.raw)
+                return count
+            elif kind == m.FLUSH:
+                self.to_server.append(frame.raw)
+            else:
+                self._copy_data(frame)
+        return index
+
+    def _passes_barrier(self, frame: Frame) -> bool:
+        kind = frame.kind
+        if kind == m.TERMINATE:
+            return True
+        if not self._copy_in:
+            return False
+        if kind not in (m.COPY_DATA, m.COPY_DONE, m.COPY_FAIL, m.SYNC, m.FLUSH):
+            raise PeerError("postgres-state", "only COPY data may come while the server takes COPY data")
+        return True
+
+    def _query(self, frame: Whole) -> None:
+        text = read.query(frame.body).text
+        step = Step(_QUERY)
+        step.text = text
+        step.rulings = self.judge.judge(text)
+        self._consider(step, frame.raw)
+
+    def _consider(self, step: Step, raw: bytes) -> None:
+        """Whether the statements of `step`, a Query or Execute, may go on as `raw`."""
+        hold = False
+        unnamed: set[int] = set()
+        for index, ruling in enumerate(step.rulings):
+            verdict = ruling.verdict
+            if verdict.decision == "deny":
+                return self._deny(step, denied(verdict), index)
+            hold = hold or verdict.decision == "hold"
+            unnamed.update(ruling.unnamed)
+            limit = verdict.max_rows
+            if limit and (not step.limit_rows or limit < step.limit_rows):
+                step.limit_rows = limit
+            limit = verdict.max_bytes
+            if limit and (not step.limit_bytes or limit < step.limit_bytes):
+                step.limit_bytes = limit
+            if ruling.name or ruling.command == "copy-in":
+                error = self._name(step, ruling, index, unnamed)
+                if error is not None:
+                    return self._deny(step, error, index)
+        step.unnamed = tuple(sorted(unnamed)) if unnamed else ()
+        if hold:
+            step.raw = raw
+            self.held = step
+            return None
+        return self._go_on(step, raw)
+
+    def _name(self, step: Step, ruling: Ruling, index: int, unnamed: set[int]) -> Denied | None:
+        """What a statement does with names: of prepared statements and of cursors."""
+        command, name = ruling.command, ruling.name
+        if command == "copy-in":
+            self._barrier = step
+        elif command == "prepare":
+            return self._ask_for(name, Prepared(step.text, index, self.judge, ruling, step))
+        elif command == "execute":
+            prepared = self._asked.get(name) or self._statements.get(name)
+            if prepared is None:
+                return Denied("unknown-statement", "no statement of this name was prepared where it could be judged")
+            inner = prepared.ruled_by(self.judge)
+            if inner is not None:
+                if inner.verdict.decision != "allow":
+                    return denied(inner.verdict)
+                unnamed.update(inner.unnamed)
+        elif command == "declare":
+            if len(self._cursors) >= _NAMES_MOST:
+                return Denied("too-many-names", f"a session may declare {_NAMES_MOST} cursors")
+            # what hides one that was there before hides this one, too: the server may keep the one that was
+            self._cursors[name] = tuple({*self._cursors.get(name, ()), *ruling.unnamed})
+        elif command in ("fetch", "move") and self._masks is not None:
+            known = self._cursors.get(name)
+            if known is None:
+                return Denied("unknown-cursor", "no cursor of this name was declared where it could be judged")
+            unnamed.update(known)
+        return None
+
+    def _ask_for(self, name: bytes, prepared: Prepared) -> Denied | None:
+        if len(self._statements) + len(self._asked) >= _NAMES_MOST or self._texts + len(prepared.text) > _TEXTS_MOST:
+            return Denied("too-many-names", "this session has too many prepared statements")
+        self._texts += len(prepared.text)
+        self._asked[name] = prepared
+        return None
+
+    def _deny(self, step: Step, error: Denied, index: int = 0) -> None:
+        """The server is asked for an error in place of the statement."""
+        if self._barrier is step:
+            self._barrier = None
+        ruling = step.rulings[index] if step.rulings else None
+        self.operations += 1
+        if ruling is not None:
+            verdict = Verdict("deny", error.rule, error.reason, error.ask)
+            self.decisions.append(Decision(self.operations, ruling, verdict, step.text, ()))
+        simple = step.kind in (_QUERY, _FUNCTION)
+        poison = Step(_QUERY if simple else _PARSE)
+        poison.error = error
+        poison.number = self.operations if ruling is not None else 0
+        poison.started = self.now
+        self._forget(step)
+        self._steps.append(poison)
+        self.to_server.append(POISON_QUERY if simple else POISON_PARSE)
+
+    def _go_on(self, step: Step, raw: bytes) -> None:
+        rulings = step.rulings
+        if rulings:
+            step.number = self.operations + 1
+            step.started = self.now
+            parameters = step.portal.parameters if step.portal is not None else ()
+            for ruling in rulings:
+                self.operations += 1
+                self.decisions.append(Decision(self.operations, ruling, ruling.verdict, step.text, parameters))
+        if step.kind == _EXECUTE and self._masks is not None:
+            self._ask_for_rows(step)
+        self._steps.append(step)
+        self.to_server.append(raw)
+
+    def answer_hold(self, error: Denied | None) -> None:
+        """What was held goes on, or is refused."""
+        step, self.held = self.held, None
+        if step is None:
+            return
+        if error is not None:
+            self._deny(step, error)
+        else:
+            self._go_on(step, step.raw)
+
+    def _parse(self, frame: Whole) -> None:
+        message = read.parse(frame.body)
+        step = Step(_PARSE, message.name)
+        step.text = message.text
+        rulings = self.judge.judge(message.text)
+        for index, ruling in enumerate(rulings):
+            if ruling.verdict.decision == "deny":
+                step.rulings = rulings
+                return self._deny(step, denied(ruling.verdict), index)
+        step.prepared = Prepared(message.text, 0, self.judge, rulings[0] if rulings else None, step)
+        error = self._ask_for(message.name, step.prepared)
+        if error is not None:
+            return self._deny(step, error)
+        self._steps.append(step)
+        self.to_server.append(frame.raw)
+        return None
+
+    def _bind(self, frame: Whole) -> None:
+        names = read.bind_names(frame.body)
+        portal = Portal(self._asked.get(names.statement) or self._statements.get(names.statement))
+        if self._values and isinstance(frame, Message):
+            portal.parameters = read.bind(frame.body).parameters
+        if len(self._portals) >= _NAMES_MOST:
+            raise PeerError("postgres-names", f"a session may have {_NAMES_MOST} portals")
+        step = Step(_BIND, names.portal)
+        step.portal = portal
+        # at once: what follows in this pipeline happens only if this succeeds
+        step.before = self._portals.get(names.portal)
+        self._portals[names.portal] = portal
+        self._steps.append(step)
+        self.to_server.append(frame.raw)
+
+    def _execute(self, frame: Whole) -> None:
+        message = read.execute(frame.body)
+        step = Step(_EXECUTE, message.portal)
+        portal = self._portals.get(message.portal)
+        if portal is None and message.portal in self._cursors:
+            portal = self._portals[message.portal] = Portal(None)
+            portal.unnamed = self._cursors[message.portal]
+        step.portal = portal
+        if portal is None or portal.prepared is None:
+            step.unnamed = portal.unnamed if portal is not None else ()
+            step.rulings = (_UNKNOWN_PORTAL,)
+            if portal is None and self._masks is not None:
+                return self._deny(
+                    step, Denied("unknown-portal", "no portal of this name was bound where it could be judged")
+                )
+            return self._go_on(step, frame.raw)
+        ruling = portal.prepared.ruled_by(self.judge)
+        if ruling is None:
+            return self._go_on(step, frame.raw)
+        step.text = portal.prepared.text
+        step.rulings = (ruling,)
+        return self._consider(step, frame.raw)
+
+    def _ask_for_rows(self, step: Step) -> None:
+        """Where the agent does not ask what a portal's rows are, we do: without it they could not be masked."""
+        portal = step.portal
+        if portal is None or portal.asked:
+            return
+        portal.unnamed = step.unnamed
+        portal.asked = True
+        ask = Step(_DESCRIBE_PORTAL, step.name)
+        ask.portal = portal
+        ask.hidden = True
+        self._steps.append(ask)
+        self.to_server.append(write.describe(m.PORTAL, step.name))
+
+    def _describe(self, frame: Whole) -> None:
+        message = read.describe(frame.body)
+        step = Step(_DESCRIBE_PORTAL if message.kind == m.PORTAL else _DESCRIBE_STATEMENT, message.name)
+        if message.kind == m.PORTAL:
+            step.portal = self._portals.get(message.name)
+        self._steps.append(step)
+        self.to_server.append(frame.raw)
+
+    def _close(self, frame: Whole) -> None:
+        message = read.close(frame.body)
+        step = Step(_CLOSE, message.name)
+        step.index = message.kind
+        self._steps.append(step)
+        self.to_server.append(frame.raw)
+
+    def _sync(self, frame: Frame) -> None:
+        if self._copy_in:
+            return  # the server passes over it (55.2.6)
+        self._skipping = False
+        self._steps.append(Step(_SYNC))
+        self.to_server.append(frame.raw)
+
+    def _function(self, frame: Whole) -> None:
+        step = Step(_FUNCTION)
+        step.rulings = (self.judge.fastpath(int.from_bytes(frame.body[:4], "big")),)
+        self._dropping = step.rulings[0].verdict.decision != "allow"
+        if self._dropping:
+            self._deny(step, denied(step.rulings[0].verdict))
+        else:
+            self._go_on(step, frame.raw)
+
+    def _copy_data(self, frame: Whole) -> None:
+        self.to_server.append(frame.raw)
+        if frame.kind != m.COPY_DATA and self._copy_in:
+            self._copy_in = False
+            if self._barrier is not None and self._barrier.kind == _EXECUTE:
+                self._barrier = None  # of a Query another statement may follow that takes data
+
+    def _forget(self, step: Step) -> None:
+        """What `step` would have prepared does not come to be."""
+        if self._asked:
+            for name in [name for name, prepared in self._asked.items() if prepared.step is step]:
+                self._texts -= len(self._asked.pop(name).text)
+
+    # ---- the server's messages ----
+
+    def from_server(self, frames: Sequence[Frame]) -> None:
+        """Takes all of them. Raises PeerError("upstream-…") if they do not answer what was asked."""
+        for frame in frames:
+            kind = frame.kind
+            if isinstance(frame, Run) or kind == m.DATA_ROW or kind == m.COPY_DATA:
+                self._rows(frame)
+            elif kind == m.COMMAND_COMPLETE:
+                self._complete(frame)
+            elif kind == m.READY:
+                self._ready(frame)
+            elif kind == m.ROW_DESCRIPTION:
+                self._fields(frame)
+            elif kind == m.ERROR:
+                self._error(frame)
+            elif kind == m.NOTICE or kind == m.NOTIFICATION:
+                self._pass(frame)
+            elif kind == m.PARAMETER_STATUS:
+                status = read.parameter_status(frame.body)
+                self.statuses[status.name] = status.value
+                self._pass(frame)
+            else:
+                self._answer(frame)
+        self._flush()
+
+    def _head(self, *kinds: int) -> Step:
+        if not self._steps or self._steps[0].kind not in kinds:
+            raise PeerError("upstream-postgres", "the server answers what was not asked")
+        return self._steps[0]
+
+    def _answer(self, frame: Whole) -> None:
+        kind = frame.kind
+        if kind == m.PARSE_COMPLETE:
+            step = self._head(_PARSE)
+            if step.prepared is None:
+                raise PeerError("upstream-postgres", "the server takes what is no statement for one")
+            self._steps.popleft()
+            self._keep(step.name, step.prepared)
+        elif kind == m.BIND_COMPLETE:
+            self._head(_BIND)
+            self._steps.popleft()
+        elif kind == m.CLOSE_COMPLETE:
+            self._closed(self._head(_CLOSE))
+            self._steps.popleft()
+        elif kind == m.NO_DATA:
+            step = self._head(_DESCRIBE_STATEMENT, _DESCRIBE_PORTAL)
+            self._steps.popleft()
+            if step.portal is not None:
+                step.portal.asked = step.portal.known = True
+            if step.hidden:
+                return
+        elif kind == m.PARAMETER_DESCRIPTION:
+            self._head(_DESCRIBE_STATEMENT)
+        elif kind == m.EMPTY_QUERY:
+            if self._head(_QUERY, _EXECUTE).kind == _EXECUTE:
+                self._steps.popleft()
+        elif kind == m.PORTAL_SUSPENDED:
+            self._end(self._head(_EXECUTE), "")
+            self._steps.popleft()
+        elif kind == m.COPY_IN:
+            self._head(_QUERY, _EXECUTE)
+            self._copy_in = True
+            while len(self._steps) > 1 and self._steps[1].kind == _SYNC:
+                del self._steps[1]  # the server passes over it (55.2.6)
+        elif kind == m.COPY_OUT:
+            self._copy_out(frame)
+        elif kind == m.COPY_BOTH:
+            raise PeerError("upstream-postgres", "the server begins to replicate, which nobody asked for")
+        elif kind == m.FUNCTION_RESULT:
+            self._head(_FUNCTION)
+        elif kind != m.COPY_DONE:
+            raise PeerError("upstream-postgres", f"the server sends a message of type {kind}")
+        self._pass(frame)
+
+    def _keep(self, name: bytes, prepared: Prepared) -> None:
+        """The server has it."""
+        if self._asked.get(name) is prepared:
+            del self._asked[name]
+        before = self._statements.get(name)
+        if before is not None:
+            self._texts -= len(before.text)
+        self._statements[name] = prepared
+
+    def _closed(self, step: Step) -> None:
+        if step.index == m.PORTAL:
+            self._portals.pop(step.name, None)
+        else:
+            before = self._statements.pop(step.name, None)
+            if before is not None:
+                self._texts -= len(before.text)
+
+    def _fields(self, frame: Whole) -> None:
+        step = self._head(_QUERY, _DESCRIBE_STATEMENT, _DESCRIBE_PORTAL)
+        masks = self._masks
+        if step.kind == _QUERY:
+            if masks is not None:
+                step.masker = masks.rows(read.row_description(frame.body).fields, step.unnamed)
+                step.known = True
+        else:
+            self._steps.popleft()
+            portal = step.portal
+            if portal is not None and masks is not None:
+                prepared = portal.prepared
+                ruling = prepared.ruled_by(self.judge) if prepared is not None else None
+                unnamed = portal.unnamed or (ruling.unnamed if ruling is not None else ())
+                portal.masker = masks.rows(read.row_description(frame.body).fields, unnamed)
+                portal.asked = portal.known = True
+            if step.hidden:
+                return
+        self._pass(frame)
+
+    def _rows(self, frame: Frame) -> None:
+        step = self._head(_QUERY, _EXECUTE)
+        step.bytes += frame.end - frame.start
+        if isinstance(frame, Run):
+            step.rows += frame.count
+        elif isinstance(frame, Message) or frame.first:
+            step.rows += 1
+        if step.limited is None and (
+            (step.limit_rows and step.rows > step.limit_rows) or (step.limit_bytes and step.bytes > step.limit_bytes)
+        ):
+            self._limit(step)
+        if step.limited is not None:
+            return
+        masks = self._masks
+        if masks is None:
+            self._pass(frame)
+            return
+        masker = step.masker
+        if not step.copying and step.kind == _EXECUTE:
+            portal = step.portal
+            if portal is None or not portal.known:
+                raise PeerError("upstream-postgres", "rows come that were not described")
+            masker = portal.masker
+        elif not step.copying and not step.known:
+            raise PeerError("upstream-postgres", "rows come that were not described")
+        if masker is None:
+            self._pass(frame)
+        elif isinstance(frame, Piece):
+            step.limited = Denied("row-too-long", "a row is too long to be masked")
+            self.stop_server = True
+        else:
+            self._emit(masker.mask(frame.raw))
+
+    def _limit(self, step: Step) -> None:
+        if step.limit_rows and step.rows > step.limit_rows:
+            step.limited = Denied("max-rows", f"the result has more than {step.limit_rows} rows")
+        else:
+            step.limited = Denied("max-bytes", f"the result has more than {step.limit_bytes} bytes")
+        self.stop_server = True
+
+    def _copy_out(self, frame: Whole) -> None:
+        step = self._head(_QUERY, _EXECUTE)
+        step.copying = True
+        if self._masks is None:
+            return
+        response = read.copy_response(frame.body)
+        ruling = step.rulings[min(step.index, len(step.rulings) - 1)] if step.rulings else _UNKNOWN_PORTAL
+        try:
+            step.masker = self._masks.copy(ruling, response.format == m.BINARY, len(response.column_formats))
+        except Denied as error:
+            step.limited = error
+            self.stop_server = True
+
+    def _complete(self, frame: Whole) -> None:
+        step = self._head(_QUERY, _EXECUTE)
+        limited = step.limited
+        self._end(step, "" if limited is None else "54000")
+        if step.index < len(step.rulings):
+            self._done(step, step.rulings[step.index])
+        if step.kind == _EXECUTE:
+            self._steps.popleft()
+        else:
+            step.index += 1
+            step.rows = step.bytes = 0
+            step.masker, step.copying, step.known = None, False, False
+        if limited is not None:
+            step.limited = None
+            self._emit(self._refuse(limited))
+        else:
+            self._pass(frame)
+
+    def _done(self, step: Step, ruling: Ruling) -> None:
+        if ruling.command == "prepare":
+            prepared = self._asked.get(ruling.name)
+            if prepared is not None and prepared.step is step:
+                self._keep(ruling.name, prepared)
+        elif ruling.command == "deallocate" and ruling.name:
+            before = self._statements.pop(ruling.name, None)
+            if before is not None:
+                self._texts -= len(before.text)
+        elif ruling.command in ("deallocate", "discard"):
+            self._statements.clear()
+            self._texts = sum(len(prepared.text) for prepared in self._asked.values())
+
+    def _end(self, step: Step, sqlstate: str) -> None:
+        if step.number:
+            self.endings.append(Ending(step.number + step.index, step.rows, step.bytes, sqlstate, step.started))
+
+    def _error(self, frame: Whole) -> None:
+        step = self._steps[0] if self._steps else None
+        if step is None:
+            self._pass(frame)  # it ends the session, by itself
+            return
+        report = read.report(frame.body)
+        error = step.error or step.limited
+        self._end(step, report.sqlstate.decode("ascii", "replace") if error is None else "42501")
+        self._copy_in = False
+        if self._barrier is step:
+            self._barrier = None
+        self._fail(step)
+        if error is not None:
+            self._emit(self._refuse(error))
+        elif self._masks is not None:
+            self._emit(_without_values(report, bool(step.unnamed)))
+        else:
+            self._pass(frame)
+
+    def _fail(self, step: Step) -> None:
+        """The server skips what was asked up to the next Sync, or ends the Query."""
+        steps = self._steps
+        if step.kind in (_QUERY, _FUNCTION):
+            self._forget(step)
+            step.error = step.limited = None
+            return
+        while steps and steps[0].kind != _SYNC:
+            gone = steps.popleft()
+            self._forget(gone)
+            if gone.kind == _BIND:
+                if gone.before is not None:
+                    self._portals[gone.name] = gone.before
+                else:
+                    self._portals.pop(gone.name, None)
+        self._skipping = not steps
+
+    def _ready(self, frame: Whole) -> None:
+        step = self._head(_QUERY, _SYNC, _FUNCTION)
+        if step.kind == _FUNCTION:
+            self._end(step, "")
+        self._steps.popleft()
+        self._copy_in = False
+        if self._barrier is step:
+            self._barrier = None
+        self.status = read.ready(frame.body)
+        if self.status == m.IDLE and not self._steps:
+            self._portals.clear()  # they end with their transaction
+        self._pass(frame)
+
+    # ---- what the agent gets ----
+
+    def _pass(self, frame: Frame) -> None:
+        """As it came."""
+        if self._to == frame.start and self._segment is frame.data:
+            self._to = frame.end
+            return
+        self._flush()
+        self._segment, self._from, self._to = frame.data, frame.start, frame.end
+
+    def _emit(self, data: bytes) -> None:
+        self._flush()
+        self._send(data)
+
+    def _flush(self) -> None:
+        if self._to:
+            whole = self._from == 0 and self._to == len(self._segment)
+            segment, start, end = self._segment, self._from, self._to
+            self._segment, self._from, self._to = b"", 0, 0
+            self._send(segment if whole else segment[start:end])
+
+    def _send(self, data: bytes) -> None:
+        self.to_agent.append(data if self.scrub is None else self.scrub(data))
+
+
+_UNKNOWN_PORTAL: Final = Ruling(
+    "execute", b"", (), "<a portal that is not known>", Verdict("allow", "portal"), (), None
+)
+_VALUE_FIELDS: Final = frozenset(b"DWqp")  # detail, context, internal query: where the server puts values
+
+
+def _without_values(report: m.Report, hidden: bool) -> bytes:
+    """An ErrorResponse where columns are masked: its detail and context may show what they hold; so may its message, if
+    the statement computes from them."""
+    fields = [(code, text) for code, text in report.fields if code not in _VALUE_FIELDS]
+    if hidden:
+        fields = [(code, _MASKED_ERROR if code == 0x4D else text) for code, text in fields]
+    return write.report(m.ERROR, fields)

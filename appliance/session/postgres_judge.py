@@ -1,0 +1,159 @@
+"""What policy says of SQL texts, and what masks make of them. Remembered by the text without its constants.
+
+A judge belongs to one decider (principal, destination, plan), one database, user and catalogue; sessions that have all
+of this in common share it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, Protocol
+
+from appliance.model.errors import Denied
+from appliance.model.recurring import Recurring
+from appliance.model.verdict import PostgresPlan, SqlOperation, Verdict
+from appliance.session.sql_operation import operation_of, unparsed
+from appliance.sql.catalogue import Catalogue
+from appliance.sql.lineage import Flow, lineage
+from appliance.sql.normal import normal, shape
+from appliance.sql.statements import Statement, Unparsed, statements
+
+_KNOWN_MOST: Final = 2048  # texts
+_KNOWN_LARGEST: Final = 16_384  # bytes of one
+_UNREADABLE: Final = "<a statement that cannot be read>"
+
+
+class Decider(Protocol):
+    def verdict(self, operation: SqlOperation) -> Verdict: ...
+
+
+class Setting(NamedTuple):
+    """What a session is: the same for all of its statements."""
+
+    destination: str
+    database: str
+    user: str
+    credentials: tuple[str, ...]
+    codec: str  # of the agent's texts, as Python names it
+
+
+class Ruling(NamedTuple):
+    """One statement with its verdict. `unnamed`: masks (by index in the plan) that hide every column of the result that
+    the server says no table for: a masked column may have gone into it."""
+
+    command: str
+    name: bytes  # of what it prepares, executes, declares or fetches from
+    tables: tuple[str, ...]  # for the record
+    shape: str  # without constants
+    verdict: Verdict
+    unnamed: tuple[int, ...]
+    statement: Statement | None  # None: it cannot be read
+
+    @property
+    def allowed(self) -> bool:
+        return self.verdict.decision == "allow"
+
+
+class Judge:
+    """`catalogue` is empty where the plan has no masks of columns."""
+
+    def __init__(self, decider: Decider, plan: PostgresPlan, setting: Setting, catalogue: Catalogue) -> None:
+        self.decider = decider
+        self._plan = plan
+        self._setting = setting
+        self.catalogue = catalogue
+        self._known: Recurring[bytes, tuple[Ruling, ...]] = Recurring(_KNOWN_MOST)
+
+    def judge(self, text: bytes) -> tuple[Ruling, ...]:
+        """The statements of one Query or Parse message; () for an empty one."""
+        key = normal(text) or text
+        known = self._known.get(key)
+        if known is None:
+            known = self._judge(text)
+            if len(key) <= _KNOWN_LARGEST:
+                self._known.put(key, known)
+        return known
+
+    def fastpath(self, oid: int) -> Ruling:
+        """A FunctionCall message."""
+        operation = SqlOperation(
+            "sql",
+            "postgres",
+            self._setting.database,
+            self._setting.user,
+            "fastpath",
+            (),
+            (),
+            (),
+            (f"oid:{oid}",),
+            False,
+            (),
+            self._setting.credentials,
+        )
+        verdict = self.decider.verdict(operation)
+        if verdict.decision == "allow" and not self.catalogue.is_empty:
+            verdict = self._masked("opaque", "a function that is called by its number cannot be seen through")
+        return Ruling("fastpath", b"", (), f"<function {oid}>", verdict, (), None)
+
+    def _judge(self, text: bytes) -> tuple[Ruling, ...]:
+        setting = self._setting
+        try:
+            words = text.decode(setting.codec)
+            found = statements(words)
+            flows = () if self.catalogue.is_empty else lineage(words, self.catalogue, self._plan.search_path)
+            shapes = [shape(words[each.start : each.end]) for each in found]
+        except (UnicodeDecodeError, Unparsed):
+            operation = unparsed(setting.database, setting.user, setting.credentials)
+            verdict = self.decider.verdict(operation)
+            if verdict.decision == "allow" and not self.catalogue.is_empty:
+                verdict = self._masked("unparsed", "a statement that cannot be read could show what is masked")
+            return (Ruling("unparsed", b"", (), _UNREADABLE, verdict, (), None),)
+        rulings = []
+        for index, statement in enumerate(found):
+            operation = operation_of(
+                statement, self._plan.search_path, setting.database, setting.user, setting.credentials
+            )
+            verdict = self.decider.verdict(operation)
+            unnamed: tuple[int, ...] = ()
+            if verdict.decision != "deny" and flows:
+                verdict, unnamed = self._hold_against_masks(flows[index], verdict)
+            tables = tuple(sorted({*operation.reads, *operation.writes}))
+            name = statement.name.encode(setting.codec, "replace")
+            rulings.append(Ruling(statement.command, name, tables, shapes[index], verdict, unnamed, statement))
+        return tuple(rulings)
+
+    def _hold_against_masks(self, flow: Flow, verdict: Verdict) -> tuple[Verdict, tuple[int, ...]]:
+        masks = self._plan.masks
+        for index in sorted(flow.writes):
+            return self._masked(masks[index].name, "a masked column would go where it is no longer masked"), ()
+        for index in sorted(flow.probes):
+            if masks[index].probing == "deny":
+                return self._masked(masks[index].name, "a masked column may not be searched, joined or sorted by"), ()
+        for index in sorted(flow.expressions):
+            if masks[index].expressions == "deny":
+                return self._masked(masks[index].name, "nothing may be computed from a masked column"), ()
+        opaque = [name for name in flow.opaque if name not in self._plan.opaque_functions]
+        if opaque:
+            return self._masked("opaque", f"{opaque[0]} cannot be seen through: it could show what is masked"), ()
+        return verdict, tuple(sorted(flow.expressions))
+
+    def _masked(self, name: str, reason: str) -> Verdict:
+        return Verdict("deny", f"{self._setting.destination}/mask-{name}", reason)
+
+
+def denied(verdict: Verdict) -> Denied:
+    return Denied(verdict.rule, verdict.reason or "policy does not allow this statement", verdict.ask)
+
+
+class Judges:
+    """Of one worker: those that sessions share."""
+
+    def __init__(self) -> None:
+        self._known: Recurring[tuple[object, ...], Judge] = Recurring(256)
+
+    def get(self, decider: Decider, plan: PostgresPlan, setting: Setting, catalogue: Catalogue) -> Judge:
+        key = (id(decider), id(catalogue), setting)
+        known = self._known.get(key)
+        if known is None or known.decider is not decider or known.catalogue is not catalogue:
+            known = Judge(decider, plan, setting, catalogue)
+            self._known.put(key, known)
+        return known

@@ -1,7 +1,7 @@
 # What may be done, by whom. Coatcheck asks three questions:
 #
 #   plan     input: principal, job, process, destination              once per principal and destination
-#   verdict  the same, with destination.name and operation            per shape of a request
+#   verdict  the same, with destination.name and operation            per shape of a request or an SQL statement
 #   name     principal, job, process, name                            per name that somebody asks DNS for
 #
 # All that is not allowed here is denied. The data (data.yaml) says what is; docs/policy.md is its reference.
@@ -21,11 +21,12 @@ plan := {
 	"decision": "allow",
 	"rule": chosen.name,
 	"destination": chosen.name,
-	"mode": mode(chosen),
+	"mode": modes[chosen.protocol],
 	"secrets": chosen.secrets,
-	"upstream_tls": chosen.protocol != "plain-http",
+	"upstream_tls": is_encrypted(chosen),
 	"allow_range": chosen.allow_range,
 	"addresses": chosen.addresses,
+	"postgres": postgres_plan(chosen),
 } if {
 	chosen := permitted[0]
 }
@@ -50,11 +51,25 @@ covers(d) if {
 }
 
 # What a destination's protocol may look like on the wire
-protocols := {"http": ["tls"], "plain-http": ["http"], "tunnel": ["tls", "unknown"]}
+protocols := {
+	"http": ["tls"],
+	"plain-http": ["http"],
+	"tunnel": ["tls", "unknown"],
+	"postgres": ["postgres"],
+	"plain-postgres": ["postgres"],
+}
 
-mode(d) := "tunnel" if d.protocol == "tunnel"
+modes := {
+	"http": "http",
+	"plain-http": "http",
+	"tunnel": "tunnel",
+	"postgres": "postgres",
+	"plain-postgres": "postgres",
+}
 
-mode(d) := "http" if d.protocol != "tunnel"
+default is_encrypted(_) := true
+
+is_encrypted(d) := false if d.protocol in ["plain-http", "plain-postgres"]
 
 is_host(d, host) if host in d.exact_hosts
 
@@ -84,7 +99,9 @@ labelled(d) if input.job.label in d.labels
 
 default verdict := {"decision": "deny", "rule": "default-deny", "reason": "no rule allows this request"}
 
-verdict := {"decision": "deny", "rule": "no-trace", "reason": "TRACE and CONNECT are never let through"} if {
+verdict := statement_verdict if { # postgres.rego
+	input.operation.kind == "sql"
+} else := {"decision": "deny", "rule": "no-trace", "reason": "TRACE and CONNECT are never let through"} if {
 	input.operation.method in ["TRACE", "CONNECT"]
 } else := {
 	"decision": "deny",

@@ -180,7 +180,7 @@ class FromVault(Part):
 
 
 class SlotSpec(Part):
-    in_: Literal["header", "basic", "query"] = Field(alias="in")
+    in_: Literal["header", "basic", "query", "postgres", "upstream-certificate"] = Field(alias="in")
     name: str = ""
 
     @model_validator(mode="after")
@@ -191,6 +191,10 @@ class SlotSpec(Part):
             raise ValueError("a header slot has a header's name in lower case")
         if self.in_ == "query" and not self.name:
             raise ValueError("a query slot has the parameter's name")
+        if self.in_ == "postgres" and len(self.name) > 63:
+            raise ValueError("a postgres slot has a user's name, 63 characters at most, or none for every user")
+        if self.in_ == "upstream-certificate" and self.name:
+            raise ValueError("an upstream-certificate slot has no name")
         return self
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from appliance.model.ids import JobId, SecretName
 from appliance.model.secret import Secret
 
-SlotKind = Literal["header", "basic", "query", "postgres"]
+SlotKind = Literal["header", "basic", "query", "postgres", "upstream-certificate"]
 
 
 class Slot(Struct, frozen=True):
@@ -19,6 +19,8 @@ class Slot(Struct, frozen=True):
     `basic`: user name or password (`name` is "user" or "password") of HTTP Basic (RFC 7617).
     `query`: the value of query parameter `name`.
     `postgres`: the password of PostgreSQL user `name` ("": of any).
+    `upstream-certificate`: no place for a placeholder: the value is a certificate chain and its key (PEM) that TLS to
+    the destination is opened with. A lease carries it without placeholders.
     """
 
     kind: SlotKind

@@ -57,6 +57,9 @@ class SqlOperation(Struct, frozen=True):
     credentials: tuple[str, ...]  # names of the secrets that the session was opened with
 
 
+AnyOperation = Operation | SqlOperation
+
+
 class Mask(Struct, frozen=True):
     """What of a result is hidden, and how. At least one of `columns`, `names`, `detect` is not empty."""
 

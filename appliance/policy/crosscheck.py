@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
-from appliance.config.schema import Config
-from appliance.policy.data import Data
+from appliance.config.schema import Config, SecretSpec
+from appliance.policy.data import Data, DestinationSpec
 from appliance.policy.globs import host_pattern
+
+_SQL_SLOTS = {"postgres", "upstream-certificate"}
 
 
 def cross_check(config: Config, data: Data) -> list[str]:
@@ -36,4 +38,21 @@ def cross_check(config: Config, data: Data) -> list[str]:
             patterns = [host_pattern(host) for host in destinations[name].hosts]
             if not any(re.match(pattern, host) for pattern in patterns for host in secret.hosts):
                 problems.append(f"secret {secret.name} names no host that destination {name} has")
+            problems += _slots_that_fit_nothing(secret, destinations[name])
     return problems
+
+
+def _slots_that_fit_nothing(secret: SecretSpec, at: DestinationSpec) -> list[str]:
+    kinds = {slot.in_ for slot in secret.slots}
+    if not (kinds & _SQL_SLOTS if at.is_sql else kinds - {"postgres"}):
+        return [
+            f"secret {secret.name} names the destination {at.name}, whose protocol {at.protocol} has no slot"
+            f" {', '.join(sorted(kinds))}"
+        ]
+    if not at.is_sql or not at.users:
+        return []
+    return [
+        f"secret {secret.name} is the password of {slot.name}, who is none of the users of {at.name}"
+        for slot in secret.slots
+        if slot.in_ == "postgres" and slot.name and slot.name not in at.users
+    ]

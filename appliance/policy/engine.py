@@ -15,7 +15,7 @@ from msgspec import Struct
 from appliance.ipc.messages import PolicyBundle
 from appliance.model.errors import EnvironmentFailed
 from appliance.model.identity import Claims
-from appliance.model.verdict import Destination, Operation, Plan, Verdict
+from appliance.model.verdict import AnyOperation, Destination, Plan, Verdict
 from appliance.policy.calls import check_calls
 
 PACKAGE = "data.coatcheck"
@@ -74,7 +74,7 @@ class Input(Struct, frozen=True, omit_defaults=True):
     process: _Process
     name: str = ""
     destination: DestinationInput | None = None
-    operation: Operation | None = None
+    operation: AnyOperation | None = None
 
 
 def subject_of(claims: Claims) -> Subject:
@@ -159,7 +159,7 @@ class Policy:
         known = self._deciders.get(key)
         return known if known is not None else self._deciders.put(key, Decider(self, *key))
 
-    def verdict(self, claims: Claims, destination: Destination, plan: Plan, operation: Operation) -> Verdict:
+    def verdict(self, claims: Claims, destination: Destination, plan: Plan, operation: AnyOperation) -> Verdict:
         return self.decider(claims, destination, plan).verdict(operation)
 
     def name_allowed(self, claims: Claims, name: str) -> Verdict:
@@ -195,9 +195,9 @@ class Decider:
         self._subject = subject
         self._destination = destination
         self._plan = plan
-        self._known: _Remembered[Operation, Verdict] = _Remembered(_VERDICTS)
+        self._known: _Remembered[AnyOperation, Verdict] = _Remembered(_VERDICTS)
 
-    def verdict(self, operation: Operation) -> Verdict:
+    def verdict(self, operation: AnyOperation) -> Verdict:
         known = self._known.get(operation)
         if known is not None:
             return known
@@ -205,7 +205,7 @@ class Decider:
         return self._known.put(operation, self._policy.ask("verdict", asked, Verdict))
 
 
-def _input(subject: Subject, at: Destination, name: str = "", operation: Operation | None = None) -> Input:
+def _input(subject: Subject, at: Destination, name: str = "", operation: AnyOperation | None = None) -> Input:
     destination = DestinationInput(at.host, at.port, at.address, at.name_source, at.protocol, name)
     return Input(subject.principal, subject.job, subject.process, destination=destination, operation=operation)
 

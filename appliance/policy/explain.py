@@ -7,12 +7,19 @@ import re
 
 from msgspec import Struct
 
-from appliance.model.verdict import Destination, Operation, Plan, Verdict
+from appliance.model.verdict import AnyOperation, Destination, Operation, Plan, SqlOperation, Verdict
 from appliance.policy.data import Data, DestinationSpec, Rule
 from appliance.policy.engine import DestinationInput, Input, Policy, Subject
 from appliance.policy.globs import host_pattern, path_pattern
+from appliance.policy.statement_reasons import against_statement, listed
 
-_ON_THE_WIRE = {"http": ("tls",), "plain-http": ("http",), "tunnel": ("tls", "unknown")}
+_ON_THE_WIRE = {
+    "http": ("tls",),
+    "plain-http": ("http",),
+    "tunnel": ("tls", "unknown"),
+    "postgres": ("postgres",),
+    "plain-postgres": ("postgres",),
+}
 
 
 class Considered(Struct, frozen=True):
@@ -31,7 +38,7 @@ class Explanation(Struct, frozen=True):
 
 
 def explain(
-    policy: Policy, data: Data, subject: Subject, destination: Destination, operation: Operation
+    policy: Policy, data: Data, subject: Subject, destination: Destination, operation: AnyOperation
 ) -> Explanation:
     """What the policy answers, and why. The reasons speak of the default policy's rules; where somebody has changed the
     Rego, the answers are still its own."""
@@ -42,7 +49,7 @@ def explain(
     plan = policy.ask("plan", asked, Plan)
     verdict: Verdict | None = None
     rules: tuple[Considered, ...] = ()
-    if plan.decision == "allow" and plan.mode == "http":
+    if plan.decision == "allow" and plan.mode == ("postgres" if isinstance(operation, SqlOperation) else "http"):
         there = DestinationInput(
             destination.host,
             destination.port,
@@ -53,8 +60,12 @@ def explain(
         )
         asked = Input(subject.principal, subject.job, subject.process, destination=there, operation=operation)
         verdict = policy.ask("verdict", asked, Verdict)
-        written = [rule for each in data.destinations if each.name == plan.destination for rule in each.rules]
-        rules = tuple(Considered(rule.name, _against_rule(rule, operation)) for rule in written)
+        rules = tuple(
+            Considered(rule.name, _against(rule, operation, each))
+            for each in data.destinations
+            if each.name == plan.destination
+            for rule in each.rules
+        )
     destinations = tuple(
         Considered(each.name, _against_destination(each, subject, destination)) for each in data.destinations
     )
@@ -83,6 +94,12 @@ def _within(address: str, network: str) -> bool:
     return ipaddress.ip_address(address) in ipaddress.ip_network(network)
 
 
+def _against(rule: Rule, operation: AnyOperation, at: DestinationSpec) -> tuple[str, ...]:
+    if isinstance(operation, SqlOperation):
+        return against_statement(rule, operation, at.statement_rules)
+    return _against_rule(rule, operation)
+
+
 def _against_rule(rule: Rule, operation: Operation) -> tuple[str, ...]:
     against: list[str] = []
     if rule.methods is not None and operation.method not in rule.methods:
@@ -92,21 +109,12 @@ def _against_rule(rule: Rule, operation: Operation) -> tuple[str, ...]:
         against.append(f"path {operation.path} fits none of {', '.join(rule.paths)}")
     if rule.content_types is not None and operation.content_type not in rule.content_types:
         against.append(f"content type {operation.content_type or '(none)'} is not among its content types")
-    if rule.credentials is not None and not _listed(rule, rule.credentials, operation.credentials, least=1):
+    if rule.credentials is not None and not listed(rule.decision, rule.credentials, operation.credentials, least=1):
         used = ", ".join(operation.credentials) or "none"
         against.append(f"the credentials in use ({used}) are not those that it is about")
-    if rule.query is not None and not _listed(rule, rule.query, operation.query, least=0):
+    if rule.query is not None and not listed(rule.decision, rule.query, operation.query, least=0):
         against.append(f"the query parameters ({', '.join(operation.query) or 'none'}) are not those that it is about")
     return tuple(against)
-
-
-def _listed(rule: Rule, names: tuple[str, ...], there: tuple[str, ...], least: int) -> bool:
-    """What allows must know all that is there, what refuses takes one as enough; an empty list: none is there."""
-    if not names:
-        return not there
-    if rule.decision != "allow":
-        return any(name in names for name in there)
-    return len(there) >= least and all(name in names for name in there)
 
 
 def _text(

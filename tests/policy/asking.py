@@ -9,7 +9,7 @@ from typing import Any
 from appliance.model.facts import ProcessFacts
 from appliance.model.identity import Claims
 from appliance.model.ids import JobId, PrincipalName
-from appliance.model.verdict import Destination, Operation
+from appliance.model.verdict import Destination, Operation, SqlOperation
 from appliance.policy.bundle import make_bundle, parse_data
 from appliance.policy.engine import Policy
 
@@ -58,6 +58,31 @@ def destination(
 def operation(method: str = "GET", path: str = "/a/b", **changes: Any) -> Operation:
     fields: dict[str, Any] = {"query": (), "content_type": "", "upgrade": "", "credentials": (), **changes}
     return Operation(kind="http", method=method, path=path, **fields)
+
+
+def statement(command: str = "select", **changes: Any) -> SqlOperation:
+    """A SELECT from public.orders by app in shop, but for what `changes`."""
+    fields: dict[str, Any] = {
+        "database": "shop",
+        "user": "app",
+        "reads": ("public.orders",) if command == "select" else (),
+        "writes": (),
+        "columns": (),
+        "functions": (),
+        "where": False,
+        "marks": (),
+        "credentials": ("db",),
+        **changes,
+    }
+    return SqlOperation(kind="sql", dialect="postgres", command=command, **fields)
+
+
+def sql_spec(*rules: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return spec("db", protocol="postgres", rules=list(rules), **changes)
+
+
+def sql_place(host: str = "api.example.com", port: int = 5432, protocol: str = "postgres") -> Destination:
+    return destination(host, port, protocol)
 
 
 def spec(name: str = "api", **changes: Any) -> dict[str, Any]:

@@ -1,0 +1,58 @@
+use strict;
+use warnings;
+use utf8;
+use DBI;
+use DBD::Pg qw(:pg_types :async);
+use JSON::PP;
+
+my $dbh = DBI->connect("dbi:Pg:", "", "", {RaiseError => 1, PrintError => 0, AutoCommit => 1});
+sub one { my ($query, @values) = @_; return ($dbh->selectrow_array($query, undef, @values))[0]; }
+sub state_of { my ($call) = @_; eval { $call->(); 1 } and return undef; return $dbh->state; }
+my %result;
+$result{user} = one("select current_user");
+$result{simple} = one("select 1 + 2");
+$result{null} = defined one("select null") ? JSON::PP::false : JSON::PP::true;
+$result{parameters} = one("select ?::int || ' ' || ?::text", 42, "it's 🐘");
+my $statement = $dbh->prepare("select ?::bytea");
+$statement->bind_param(1, "\x00\xff\x10", {pg_type => PG_BYTEA});
+$statement->execute;
+$result{binary} = unpack("H*", $statement->fetchrow_array);
+$statement = $dbh->prepare("select ?::int * ?::int", {pg_prepare_now => 1});
+for my $n (1, 2, 3) { $statement->execute($n, $n); push @{$result{prepared}}, $statement->fetchrow_array; }
+$dbh->do("create temp table t (n int, word text)");
+$dbh->begin_work;
+$dbh->do("insert into t values (1, 'a'), (2, 'b')");
+$dbh->commit;
+$result{committed} = one("select count(*) from t");
+$dbh->begin_work;
+$dbh->do("insert into t values (3, 'c')");
+$dbh->rollback;
+$result{rolled_back} = one("select count(*) from t");
+$dbh->do("copy t from stdin");
+$dbh->pg_putcopydata("$_\tword $_\n") for 0 .. 999;
+$dbh->pg_putcopyend;
+$result{copied} = one("select count(*) from t");
+$dbh->do("copy t to stdout");
+my ($line, $count) = ("", 0);
+$count++ while $dbh->pg_getcopydata($line) >= 0;
+$result{copied_out} = $count;
+$result{error} = state_of(sub { one("select 1 / 0") });
+$result{after_error} = one("select 1");
+$dbh->begin_work;
+state_of(sub { one("select 1 / 0") });
+$result{failed_transaction} = state_of(sub { one("select 1") });
+$dbh->rollback;
+$dbh->do("listen news");
+$dbh->do("notify news, 'ž'");
+$result{notified} = $dbh->pg_notifies->[2];
+$dbh->do("select pg_sleep(30)", {pg_async => PG_ASYNC});
+select(undef, undef, undef, 0.3);
+$dbh->pg_cancel;
+$result{cancelled} = $dbh->state;
+my $rows = $dbh->selectall_arrayref("select n, repeat('x', 100) from generate_series(1, 50000) n");
+my $length = 0;
+$length += length $_->[1] for @$rows;
+$result{big} = [scalar @$rows, $length];
+$result{unicode} = one("select 'Příliš žluťoučký 🐘'");
+$result{simple} += 0; $result{committed} += 0;
+print JSON::PP->new->utf8->encode(\%result), "\n";

@@ -24,6 +24,9 @@ from appliance.model.record import (
     Record,
     Refused,
     ServiceEvent,
+    SessionStarted,
+    StatementDecided,
+    StatementEnded,
 )
 
 MAX_RECORD = 512 << 10  # bytes of one record's JSON; a path of the longest head with the worst escapes fits
@@ -33,7 +36,18 @@ Process = Literal["kernel", "vault", "proxy"]
 
 # What each process may write. JobStarted, JobEnded and PolicyChanged are control's own.
 _KINDS: dict[Process, tuple[type[Record], ...]] = {
-    "proxy": (FlowOpened, FlowClosed, OperationDecided, OperationEnded, NameAsked, Refused, ServiceEvent),
+    "proxy": (
+        FlowOpened,
+        FlowClosed,
+        OperationDecided,
+        OperationEnded,
+        SessionStarted,
+        StatementDecided,
+        StatementEnded,
+        NameAsked,
+        Refused,
+        ServiceEvent,
+    ),
     "vault": (PlaceholderMinted, ServiceEvent),
     "kernel": (Refused, ServiceEvent),
 }

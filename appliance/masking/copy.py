@@ -195,7 +195,12 @@ class _TextCopy(CopyMasker):
 
 
 _ESCAPES: Final[dict[bytes, bytes]] = {
-    **{b"\b": b"\\b", b"\f": b"\\f", b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\v": b"\\v"},
+    b"\b": b"\\b",
+    b"\f": b"\\f",
+    b"\n": b"\\n",
+    b"\r": b"\\r",
+    b"\t": b"\\t",
+    b"\v": b"\\v",
 }
 _NAMED_ESCAPES: Final = frozenset(b"bfnrtvxN01234567.")
 _VALUES: Final[dict[bytes, bytes]] = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
@@ -500,7 +505,7 @@ def copy_masker(options: CopyFormat, columns: Sequence[Masker | None], max_row: 
         return _TextCopy(options, columns, max_row)
     if options.format == "csv":
         quotes = (options.quote, options.escape)
-        if any([len(one) != 1 or one in b"\r\n" for one in quotes]) or options.quote == options.delimiter:
+        if any(len(one) != 1 or one in b"\r\n" for one in quotes) or options.quote == options.delimiter:
             raise _broken("has a quote or an escape that the server would not take")
         if options.quote in options.null:
             raise _broken("has a quote in its NULL")

@@ -73,6 +73,40 @@ class OperationEnded(Record, frozen=True, tag="operation.ended"):
     error: str = ""
 
 
+class SessionStarted(Record, frozen=True, tag="session.started"):
+    """A PostgreSQL session, logged in to with the credential."""
+
+    flow: FlowId
+    database: str
+    user: str
+    server_version: str
+    tls: bool  # towards the server
+    swapped: tuple[str, ...] = ()  # names of secrets
+
+
+class StatementDecided(Record, frozen=True, tag="statement.decided"):
+    """Written, and known to be written, before the statement happens."""
+
+    flow: FlowId
+    operation: int  # counts from 1 within the flow
+    command: str
+    statement: str  # without constants, unless policy asks for more
+    decision: str
+    rule: str
+    reason: str = ""
+    tables: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+
+
+class StatementEnded(Record, frozen=True, tag="statement.ended"):
+    flow: FlowId
+    operation: int
+    rows: int
+    received: int  # bytes
+    duration_ms: float
+    sqlstate: str = ""  # of an error
+
+
 class NameAsked(Record, frozen=True, tag="dns.asked"):
     job: JobId
     principal: str
@@ -135,6 +169,9 @@ AnyRecord = (
     | FlowClosed
     | OperationDecided
     | OperationEnded
+    | SessionStarted
+    | StatementDecided
+    | StatementEnded
     | NameAsked
     | Refused
     | JobStarted

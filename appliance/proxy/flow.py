@@ -64,8 +64,9 @@ class Flow:
             return self.services.leases.none()
         return await self.services.leases.get(self._lease_key, self.identity.token, anew=anew)
 
-    async def redeem(self, placeholder: LeasedPlaceholder, operation: Operation) -> None:
-        """Makes use of a placeholder. Raises Denied if it may not be used (any more)."""
+    async def redeem(self, placeholder: LeasedPlaceholder, operation: Operation | None = None) -> None:
+        """Makes use of a placeholder; `operation`: the request that it is in. Raises Denied if it may not be used (any
+        more)."""
         await self.services.leases.redeem(placeholder, self.identity.token, self._lease_key, operation)
 
     @property

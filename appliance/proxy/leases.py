@@ -145,7 +145,9 @@ class Leases:
         self._held[key] = compiled
         return compiled
 
-    async def redeem(self, placeholder: LeasedPlaceholder, token: str, key: LeaseKey, operation: Operation) -> None:
+    async def redeem(
+        self, placeholder: LeasedPlaceholder, token: str, key: LeaseKey, operation: Operation | None
+    ) -> None:
         """Makes use of a placeholder: refuses an expired one; a counted or narrowed one is the vault's to judge,
         which counts exactly. Raises Denied."""
         if placeholder.expires <= time.time():
@@ -153,7 +155,15 @@ class Leases:
         if placeholder.counted:
             digest = hashlib.sha256(placeholder.text.encode("ascii")).digest()
             await self._vault.call(
-                "use", UseAsk(token, digest, key.destination, key.host, operation.method, operation.path)
+                "use",
+                UseAsk(
+                    token,
+                    digest,
+                    key.destination,
+                    key.host,
+                    operation.method if operation is not None else "",
+                    operation.path if operation is not None else "",
+                ),
             )
 
     async def check_candidates(

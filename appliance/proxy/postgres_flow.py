@@ -1,8 +1,8 @@
 """PostgreSQL of one flow: the agent's login, ours at the server, then the session between them.
 
-    opening    a task: startup packet, proof, dial, login, what masks need to know; the agent gets one answer
-    open       callbacks: frames go through `session.postgres`; a statement goes on once its decision is on record
-    waiting    the agent's frames wait while something is asked for (identity, lease) or a statement is held
+opening    a task: startup packet, proof, dial, login, what masks need to know; the agent gets one answer
+open       callbacks: frames go through `session.postgres`; a statement goes on once its decision is on record
+waiting    the agent's frames wait while something is asked for (identity, lease) or a statement is held
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from typing import Final
 
-import msgspec
 import structlog
 
 from appliance.model.errors import CoatcheckError, Denied, EnvironmentFailed, InternalError, PeerError
@@ -28,10 +28,10 @@ from appliance.proxy.postgres_login import MINOR, AgentLogin, Candidate, candida
 from appliance.proxy.postgres_upstream import Login, Refused, Server, cancel, connect, log_in
 from appliance.session.postgres import Decision, Session
 from appliance.session.postgres_judge import Setting
+from appliance.session.postgres_masks import ResultMasks
 from appliance.session.postgres_problem import refusal
 from appliance.session.postgres_startup import Startup, check_startup, codec_of
 from appliance.wire.postgres import CancelRequest, Frame, Frames, StartupMessage, write
-from appliance.wire.postgres import messages as m
 
 log = structlog.get_logger()
 
@@ -98,7 +98,7 @@ class PostgresFlow:
         if self._holding is not None:
             self._holding.cancel()
         if self._cancel is not None:
-            self._services.cancels.forget(self._cancel)
+            self._services.postgres.cancels.forget(self._cancel)
         server, self._server = self._server, None
         if server is not None:
             server.sink.on_frames = server.sink.on_lost = server.sink.on_hold = None
@@ -124,12 +124,11 @@ class PostgresFlow:
             self._server.channel.resume()
 
     def check_time(self, now: float) -> None:
-        """A session may be idle for as long as its ends are; what it holds of the vault may not. About once a second."""
-        session = self._session
-        if session is not None and session.idle and self._lease is not None and self._lease.expires <= time.time():
-            if self._lease.secrets:
-                self._lease = None
-                session.scrub = None
+        """A session may be idle for long; what it holds of the vault may not be held that long. About once a second."""
+        session, lease = self._session, self._lease
+        if session is not None and session.idle and lease is not None and lease.expires <= time.time():
+            self._lease = None
+            session.scrub = None
 
     # ---- opening ----
 
@@ -148,7 +147,9 @@ class PostgresFlow:
             self._agent.close()
         except CoatcheckError as error:
             self._finish(error)
-        except Exception as error:  # the seam: our bug must neither hang the flow nor tell the agent more than it should
+        except (
+            Exception
+        ) as error:  # the seam: our bug must neither hang the flow nor tell the agent more than it should
             log.error("flow.bug", flow=self._flow.id, error=repr(type(error)), exc_info=True)
             self._finish(InternalError("opening a session failed"))
         finally:
@@ -167,7 +168,7 @@ class PostgresFlow:
     async def _pass_cancel(self, request: CancelRequest) -> None:
         """Of this job's sessions only; whoever asks is told nothing (55.2.8)."""
         if self._refused is None:
-            await self._services.cancels.request(self._flow.identity.claims.job, request.pid, request.key)
+            await self._services.postgres.cancels.request(self._flow.identity.claims.job, request.pid, request.key)
         self.end = "cancel"
         self._agent.close()
 
@@ -194,16 +195,18 @@ class PostgresFlow:
         claims = flow.identity.claims
         used = (secret.name,) if secret is not None else ()
         self._setting = Setting(flow.plan.destination, startup.database, startup.user, used, codec)
-        catalogue = await self._services.catalogues.get(server, flow.route, startup.database, plan, self._limits)
-        judge = self._services.judges.get(flow.decider, plan, self._setting, catalogue)
+        catalogue = await self._services.postgres.catalogue(
+            server, flow.route, startup.database, plan.masks, self._limits
+        )
+        judge = self._services.postgres.judges.get(flow.decider, plan, self._setting, catalogue)
         key = secret.value.reveal() if secret is not None else os.urandom(16)
-        masks = self._services.masking(plan, catalogue, claims.job, key) if plan.masks else None
-        session = Session(judge, masks, self._refuse, self._scrubber(lease), values=plan.record == "values")
+        masks = ResultMasks(plan.masks, catalogue, key + claims.job.encode(), codec) if plan.masks else None
+        session = Session(judge, masks, self._refuse, scrubber_of(lease), values=plan.record == "values")
         session.statuses = dict(server.statuses)
         session.status = server.status
         await self._record_start(startup, server, used)
         self._cancel = Cancel(claims.job, 32 if start.minor >= MINOR else 4, self._stop)
-        self._services.cancels.add(self._cancel)
+        self._services.postgres.cancels.add(self._cancel)
         agent.write(
             b"".join(
                 (
@@ -251,7 +254,7 @@ class PostgresFlow:
 
     async def _connect(self, startup: Startup, secret: LeasedSecret | None, lease: CompiledLease) -> Server:
         route = self._flow.route
-        context = self._services.postgres_context(lease)
+        context = self._services.postgres.context(lease)
         channel, sink = await connect(self._services.buffers, context, route, self._limits)
         login = Login(
             startup.user,
@@ -402,9 +405,9 @@ class PostgresFlow:
             lease = await flow.lease()
             if lease is not self._lease:
                 self._lease = lease
-                session.scrub = self._scrubber(lease)
+                session.scrub = scrubber_of(lease)
             if session.judge.decider is not flow.decider:
-                session.judge = self._services.judges.get(
+                session.judge = self._services.postgres.judges.get(
                     flow.decider, self._plan, self._setting, session.judge.catalogue
                 )
         except CoatcheckError as error:
@@ -423,9 +426,6 @@ class PostgresFlow:
                 self._server.channel.resume()
             self._replied(replies)
         self._pump()
-
-    def _scrubber(self, lease: CompiledLease):  # type: ignore[no-untyped-def]
-        return None
 
     # ---- open: a statement that waits for a person's yes ----
 
@@ -531,14 +531,32 @@ class PostgresFlow:
             self._end_hold("canceled while it was held", "canceled")
         elif session.under_way:
             task = asyncio.get_running_loop().create_task(self._ask_to_stop(server))
-            self._services.cancels.keep(task)
+            self._services.postgres.cancels.keep(task)
 
     async def _ask_to_stop(self, server: Server) -> None:
-        context = self._services.postgres_context(self._lease or self._services.leases.none())
+        context = self._services.postgres.context(self._lease or self._services.leases.none())
         try:
             await cancel(self._services.buffers, context, self._flow.route, self._limits, server.pid, server.key)
         except CoatcheckError as error:
             log.warning("postgres.cancel", flow=self._flow.id, error=str(error))
 
 
-_ = msgspec
+def scrubber_of(lease: CompiledLease) -> Callable[[bytes], bytes] | None:
+    """Puts placeholders where secrets are and keeps every length: messages say how long they are."""
+    scrubber = lease.scrubber
+    if not scrubber.active:
+        return None
+
+    def scrub(data: bytes) -> bytes:
+        if scrubber.clean(data):
+            return data
+        parts: list[bytes] = []
+        at = 0
+        for found in scrubber.find(data):
+            size = found.end - found.start
+            parts += (data[at : found.start], found.replacement[:size].ljust(size, b"*"))
+            at = found.end
+        parts.append(data[at:])
+        return b"".join(parts)
+
+    return scrub

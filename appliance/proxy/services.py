@@ -11,6 +11,7 @@ from appliance.proxy.channel import Buffers
 from appliance.proxy.forwarder import Forwarder
 from appliance.proxy.identities import Identities
 from appliance.proxy.leases import Leases
+from appliance.proxy.postgres_services import PostgresServices
 from appliance.proxy.recorder import Recorder
 from appliance.proxy.tally import ProxyTally
 from appliance.proxy.upstream import Upstreams
@@ -37,3 +38,4 @@ class Services:
     recorder: Recorder
     tally: ProxyTally
     sections: Sections
+    postgres: PostgresServices

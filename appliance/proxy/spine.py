@@ -53,7 +53,7 @@ class Ended(Protocol):
 
 
 class Spine:
-    """Serves accepted sockets. `flows`: those that we end and that are under way, for the sweep of their time limits."""
+    """Serves accepted sockets. `flows`: those under way that we end, for the sweep of their time limits."""
 
     def __init__(self, services: Services, flow_map: FlowMap, peers: PeerSockets, netns: int) -> None:
         self._services = services

@@ -1,0 +1,69 @@
+"""What the PostgreSQL flows of a worker share beyond what all flows do."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections import OrderedDict
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from appliance.config.schema import Limits, Tls
+from appliance.model.errors import EnvironmentFailed
+from appliance.model.verdict import Mask
+from appliance.proxy.certificates import load_pair, upstream_context
+from appliance.proxy.leases import CompiledLease
+from appliance.proxy.postgres_cancels import Cancels
+from appliance.proxy.postgres_upstream import Server
+from appliance.proxy.upstream import Route
+from appliance.session.postgres_judge import Judges
+from appliance.sql.catalogue import EMPTY, QUERIES, Catalogue, catalogue_of
+
+_CATALOGUE_LIFE: Final = 60.0  # seconds
+_CATALOGUES_MOST: Final = 256
+
+
+class PostgresServices:
+    def __init__(self, config: Tls) -> None:
+        self.judges = Judges()
+        self.cancels = Cancels()
+        self._config = config
+        self._context = upstream_context(config, "postgresql")
+        self._contexts: WeakKeyDictionary[CompiledLease, ssl.SSLContext] = WeakKeyDictionary()
+        self._catalogues: OrderedDict[tuple[object, ...], tuple[Catalogue, float]] = OrderedDict()
+
+    def context(self, lease: CompiledLease) -> ssl.SSLContext:
+        """For TLS to the server, with the lease's certificate where it has one. Raises EnvironmentFailed."""
+        for secret in lease.secrets:
+            if any(slot.kind == "upstream-certificate" for slot in secret.slots):
+                known = self._contexts.get(lease)
+                if known is None:
+                    known = upstream_context(self._config, "postgresql")
+                    try:
+                        load_pair(known, secret.value.reveal().decode("ascii"))
+                    except (ssl.SSLError, UnicodeDecodeError):
+                        raise EnvironmentFailed(
+                            "secret-unavailable", f"secret {secret.name} is no PEM of a certificate and its key"
+                        ) from None
+                    self._contexts[lease] = known
+                return known
+        return self._context
+
+    async def catalogue(
+        self, server: Server, route: Route, database: str, masks: tuple[Mask, ...], limits: Limits
+    ) -> Catalogue:
+        """What the masks need to know of a database; asked of it once a minute. Raises EnvironmentFailed."""
+        if not any(mask.columns or mask.names for mask in masks):
+            return EMPTY
+        key = (route.host, route.address, route.port, database, masks)
+        known = self._catalogues.get(key)
+        now = time.monotonic()
+        if known is not None and known[1] > now:
+            return known[0]
+        answers = [await server.query(text, columns, limits.response_timeout) for text, columns in QUERIES]
+        made = catalogue_of(masks, answers)
+        self._catalogues[key] = (made, now + _CATALOGUE_LIFE)
+        self._catalogues.move_to_end(key)
+        while len(self._catalogues) > _CATALOGUES_MOST:
+            self._catalogues.popitem(last=False)
+        return made

@@ -98,7 +98,7 @@ class Detector:
         """Whether it is worth while to look closer."""
         if len(value) < self.shortest:
             return False
-        return not self.literals or any([literal in value for literal in self.literals])
+        return not self.literals or any(literal in value for literal in self.literals)
 
 
 class _Pattern(Detector):

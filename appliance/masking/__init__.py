@@ -10,7 +10,7 @@ Pure.
 `masker`       what hides the values of one column
 `values`       a mask, a type, a format -> its masker
 `rows`         PostgreSQL's DataRow messages, in C speed where the hot modules are compiled
-`copy`         PostgreSQL's COPY streams: text, CSV, binary
+`copy`         PostgreSQL's COPY streams; `copy_text`, `copy_csv`, `copy_binary` are its formats
 
 Always: of a column that is hidden by `hide` or `null` no byte goes out, not even its length; NULL stays NULL; what is
 not hidden stays as it was, byte for byte; and what cannot be read is hidden whole (a value) or refused (a message).

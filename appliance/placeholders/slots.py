@@ -55,7 +55,7 @@ class Swapper:
                     self._headers.setdefault(slot.name.encode("ascii"), set()).add(secret.name)
                 elif slot.kind == "basic":
                     self._basic[slot.name].add(secret.name)
-                else:
+                elif slot.kind == "query":
                     self._query.setdefault(slot.name.encode(), set()).add(secret.name)
         self._has_basic = any(self._basic.values())
         names = {*self._headers, *((b"authorization",) if self._has_basic else ())}

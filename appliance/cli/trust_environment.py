@@ -16,6 +16,7 @@ _BUNDLE = {
     "CARGO_HTTP_CAINFO": "The Cargo Book, http.cainfo",
     "BUNDLE_SSL_CA_CERT": "bundle-config(1) ssl_ca_cert (Ruby)",
     "NIX_SSL_CERT_FILE": "Nix manual",
+    "PGSSLROOTCERT": "PostgreSQL, chapter 32.15: libpq, and the drivers that read its variables",
 }
 # our CA alone, for programs whose variable adds to their own list
 _ADDED = {

@@ -218,6 +218,20 @@ class SecretSpec(Part):
     ttl: Seconds = 3600.0
     uses: int | None = Field(None, ge=1)
 
+    @property
+    def has_placeholder(self) -> bool:
+        """False for a certificate and its key, which jobs are given nothing for."""
+        return any(slot.in_ != "upstream-certificate" for slot in self.slots)
+
+    @model_validator(mode="after")
+    def _certificate(self) -> SecretSpec:
+        if any(slot.in_ == "upstream-certificate" for slot in self.slots):
+            if len(self.slots) > 1:
+                raise ValueError("an upstream-certificate is the only slot of its secret")
+            if self.env is not None or self.shape != Shape() or self.uses is not None:
+                raise ValueError("an upstream-certificate has no placeholder, so neither env, shape nor uses")
+        return self
+
 
 class Tls(Part):
     """`upstream_ca_files` are trusted beside the system's roots."""

@@ -8,6 +8,7 @@ from appliance.config.schema import Config, SecretSpec
 from appliance.policy.data import Data, DestinationSpec
 from appliance.policy.globs import host_pattern
 
+_HTTP_SLOTS = {"header", "basic", "query"}
 _SQL_SLOTS = {"postgres", "upstream-certificate"}
 
 
@@ -44,7 +45,7 @@ def cross_check(config: Config, data: Data) -> list[str]:
 
 def _slots_that_fit_nothing(secret: SecretSpec, at: DestinationSpec) -> list[str]:
     kinds = {slot.in_ for slot in secret.slots}
-    if not (kinds & _SQL_SLOTS if at.is_sql else kinds - {"postgres"}):
+    if not kinds & (_SQL_SLOTS if at.is_sql else _HTTP_SLOTS):
         return [
             f"secret {secret.name} names the destination {at.name}, whose protocol {at.protocol} has no slot"
             f" {', '.join(sorted(kinds))}"

@@ -62,7 +62,7 @@ class CompiledLease:
         self.secrets = secrets
         self.expires = expires
         self.swapper = Swapper(secrets)
-        self.scrubber = Scrubber([(s.value, s.placeholders[0].text) for s in secrets if s.placeholders])
+        self.scrubber = Scrubber([(s.value, _stand_in(s)) for s in secrets if s.placeholders])
         self._salted: Salted | None = None
         self._prepared: Recurring[tuple[bytes, int, bool], Prepared] = Recurring(_PREPARED_MOST)
 
@@ -98,6 +98,14 @@ class CompiledLease:
             and old.placeholders == new.placeholders
             for old, new in zip(self.secrets, secrets, strict=True)
         )
+
+
+def _stand_in(secret: LeasedSecret) -> str:
+    """What takes the value's place in what comes back: the job's own placeholder. A value that has changed may be
+    longer or shorter than the one that it was made for (cloud tokens are, at each issue): then it is repeated, or cut.
+    """
+    text, length = secret.placeholders[0].text, len(secret.value.reveal())
+    return text if len(text) == length else (text * (length // len(text) + 1))[:length]
 
 
 _NONE = CompiledLease((), float("inf"))

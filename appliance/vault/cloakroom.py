@@ -35,6 +35,7 @@ from appliance.vault.placeholders import Registry, narrowing_is_sound
 from appliance.vault.stores.cache import SecretCache
 
 LEASE_LIFE = 5.0  # seconds: how long a proxy may go on with what it was told
+_OF_REQUESTS = ("header", "basic", "query")  # slots where a placeholder comes with a method and a path
 Maker = Callable[[Secret, SecretSpec], str]  # a fresh placeholder of the secret's shape
 
 
@@ -52,6 +53,10 @@ class _Kept:
 
     def goes_to(self, destination: DestinationName, host: str) -> bool:
         return destination in self.destinations and host in self.hosts
+
+    def is_for(self, label: str) -> bool:
+        """Whether jobs with this label may have it."""
+        return any(glob.matches(label) for glob in self.labels)
 
 
 class Cloakroom:
@@ -85,13 +90,21 @@ class Cloakroom:
 
         Raises Denied if the token is not valid, EnvironmentFailed if one of them cannot be had.
         """
-        job = self._issuer.claims_of(ask.token).job
+        claims = self._issuer.claims_of(ask.token)
+        job, label = claims.job, claims.facts.job_label
         kept = [
             kept
             for kept in self._kept.values()
-            if kept.goes_to(ask.destination, ask.host) and self._registry.own(job, kept.name) is not None
+            if kept.goes_to(ask.destination, ask.host)
+            and (
+                self._registry.own(job, kept.name) is not None
+                if kept.spec.has_placeholder
+                else kept.is_for(label)  # there is nothing to grant
+            )
         ]
         held = await asyncio.gather(*(each.cache.get() for each in kept))
+        for each, its in zip(kept, held, strict=True):
+            self._check_lines(each, its.value)
         now, ticks = self._now(), self._clock()
         life = min((value.until - ticks for value in held), default=LEASE_LIFE)
         if life <= 0:
@@ -99,7 +112,7 @@ class Cloakroom:
         secrets = tuple(
             LeasedSecretWire(each.name, value.value.reveal(), each.slots, placeholders)
             for each, value in zip(kept, held, strict=True)
-            if (placeholders := self._registry.leased(job, each.name, now))
+            if (placeholders := self._registry.leased(job, each.name, now)) or not each.spec.has_placeholder
         )
         return Lease(now + min(life, LEASE_LIFE), secrets)
 
@@ -126,7 +139,7 @@ class Cloakroom:
         """
         if not ask.job:
             raise PeerError("grant", "a job has a name")
-        matching = [kept for kept in self._kept.values() if any(glob.matches(ask.label) for glob in kept.labels)]
+        matching = [k for k in self._kept.values() if k.spec.has_placeholder and k.is_for(ask.label)]
         return list(await asyncio.gather(*(self._grant(ask.job, kept) for kept in matching)))
 
     async def _grant(self, job: JobId, kept: _Kept) -> Granted:
@@ -165,7 +178,7 @@ class Cloakroom:
     async def _grant_late(self, job: JobId, kept: _Kept) -> None:
         """For a job that began while the secret could not be had. Raises Denied, EnvironmentFailed."""
         info = await self._kernel.job(job)
-        if info is None or not any(glob.matches(info.label) for glob in kept.labels):
+        if info is None or not kept.is_for(info.label):
             raise Denied("mint-no-grant", f"this job was not given secret {kept.name}")
         granted = await self._grant(job, kept)
         if granted.problem:
@@ -177,6 +190,14 @@ class Cloakroom:
             raise PeerError("mint", "host, method and path are printable ASCII without spaces")
         if narrowing.path and not narrowing.path.startswith(("/", "*")):
             raise PeerError("mint", "a path begins with /")
+        if not kept.spec.has_placeholder:
+            raise Denied("mint-none", f"secret {kept.name} is a certificate that no placeholder stands for")
+        if (narrowing.method or narrowing.path) and not any(s.kind in _OF_REQUESTS for s in kept.slots):
+            raise Denied(
+                "mint-narrowing",
+                f"secret {kept.name} opens PostgreSQL sessions, which have no method and no path: it can be narrowed by"
+                " host, life and uses",
+            )
         if narrowing.host and narrowing.host not in kept.hosts:
             raise Denied("mint-host", f"secret {kept.name} is for {', '.join(sorted(kept.hosts))} only")
         if ask.uses is not None and not 0 < ask.uses < 1 << 31:
@@ -213,9 +234,24 @@ class Cloakroom:
 
     async def _check(self, kept: _Kept) -> None:
         try:
-            self._fresh(kept, (await kept.cache.get()).value)
+            value = (await kept.cache.get()).value
+            if kept.spec.has_placeholder:
+                self._fresh(kept, value)
+            else:
+                self._check_lines(kept, value)
+                self._shape_problems.pop(kept.name, None)
         except EnvironmentFailed:
             pass  # it is remembered: that is what is asked here
+
+    def _check_lines(self, kept: _Kept, value: Secret) -> None:
+        """What takes a placeholder's place has no line breaks, also when it has changed since that was made; a
+        certificate has. Raises EnvironmentFailed("secret-shape")."""
+        has_lines = not {*b"\r\n"}.isdisjoint(value.reveal())
+        if has_lines is kept.spec.has_placeholder:
+            wanted = "a credential of one line" if kept.spec.has_placeholder else "a certificate and its key as PEM"
+            problem = f"secret {kept.name} is not {wanted}, as its slots want it"
+            self._shape_problems[kept.name] = problem
+            raise EnvironmentFailed("secret-shape", problem)
 
     def _fresh(self, kept: _Kept, value: Secret) -> str:
         """A placeholder that nobody has. Raises EnvironmentFailed("secret-shape")."""

@@ -54,6 +54,20 @@ def leases_of(vault: Vault) -> Leases:
     return Leases(vault)  # type: ignore[arg-type]  # all that it uses of a client
 
 
+@pytest.mark.parametrize("length", [8, 39, 41, 80, 1203])
+def test_a_value_that_grows_or_shrinks_is_scrubbed_all_the_same(length: int) -> None:
+    async def main() -> None:
+        vault = Vault()
+        vault.life = -1.0
+        leases = leases_of(vault)
+        await leases.get(KEY, "t")
+        vault.value = b"S" * length
+        scrubber = (await leases.get(KEY, "t")).scrubber
+        assert scrubber.text(b"a " + vault.value + b" b") == (b"a " + b"P" * length + b" b", 1)
+
+    run("asyncio", main())
+
+
 def test_one_question_for_all_that_wait_and_none_while_it_lives() -> None:
     async def main() -> None:
         vault = Vault()

@@ -342,6 +342,79 @@ def test_minting_never_widens(state: Path, clock: Clock, asked: dict[str, Any], 
     run(scenario)
 
 
+PASSWORD = {"slots": ({"in": "postgres", "name": "app"},)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "expected"),
+    [
+        (PASSWORD, {"method": "GET"}, "mint-narrowing"),
+        (PASSWORD, {"path": "/a"}, "mint-narrowing"),
+        (PASSWORD, {"host": HOST, "ttl": 10, "uses": 1}, "ok"),
+        ({"slots": (*PASSWORD["slots"], {"in": "header", "name": "x-key"})}, {"method": "GET"}, "ok"),
+    ],
+)
+def test_a_password_is_narrowed_by_host_only(
+    state: Path, clock: Clock, changes: dict[str, Any], asked: dict[str, Any], expected: str
+) -> None:
+    async def scenario() -> None:
+        async with vault_at(state, clock, spec(**changes)) as (_, client, _k):
+            agent = Agent(client, JOB, KEY)
+            (own,) = await agent.start()
+            (secret,) = (await agent.lease()).secrets
+            assert (secret.slots[0], secret.placeholders[0].text) == (Slot("postgres", "app"), own.text)
+            assert await rule_of(agent.mint(**asked)) == expected
+            assert await rule_of(agent.use(own.text, method="", path="")) == "ok"  # a session has neither
+
+    run(scenario)
+
+
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nMC4C\n"
+
+
+def test_a_certificate_is_leased_by_label_and_no_placeholder_is_made(
+    state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COATCHECK_TEST_CANARY", CERTIFICATE)
+    certificate = {"env": None, "slots": ({"in": "upstream-certificate"},)}
+
+    async def scenario() -> None:
+        specs = (spec(labels=("ci",), **certificate), spec(name="other", labels=("deploy",), **certificate))
+        async with vault_at(state, clock, *specs) as (vault, client, _k):
+            agent = Agent(client, JOB, KEY)
+            assert await agent.start() == []
+            (secret,) = (await agent.lease()).secrets
+            assert (secret.name, secret.slots, secret.placeholders) == (
+                GITHUB,
+                (Slot("upstream-certificate", ""),),
+                (),
+            )
+            assert secret.value.decode().strip() == CERTIFICATE.strip()
+            assert (await agent.lease(host="elsewhere.test")).secrets == ()
+            assert (await agent.lease(destination="elsewhere")).secrets == ()
+            assert await rule_of(agent.mint()) == "mint-none"
+            await vault.cloakroom.check_sources(60.0)
+            assert set(vault.cloakroom.states().values()) == {"ok"}
+
+    run(scenario)
+
+
+def test_a_value_that_becomes_one_of_lines_is_not_leased(
+    state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with vault_at(state, clock, spec()) as (vault, client, _k):
+            agent = Agent(client, JOB, KEY)
+            await agent.start()
+            monkeypatch.setenv("COATCHECK_TEST_CANARY", CERTIFICATE)
+            clock.move(61)
+            with pytest.raises(EnvironmentFailed, match="one line"):
+                await agent.lease()
+            assert "one line" in vault.cloakroom.states()[SecretName(GITHUB)]
+
+    run(scenario)
+
+
 def test_of_a_hundred_simultaneous_uses_of_a_single_use_one_wins(state: Path, clock: Clock) -> None:
     async def scenario() -> None:
         async with vault_at(state, clock, spec()) as (_, _c, _k):

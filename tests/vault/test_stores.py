@@ -62,6 +62,15 @@ def test_a_value_is_printable_or_refused_without_being_shown(value: bytes) -> No
             assert expected.decode("latin-1") not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b"-----BEGIN KEY-----\nabc\n-----END KEY-----", b"-----BEGIN KEY-----\r\nabc"])
+def test_pem_has_lines_and_nothing_else_that_is_strange(content: bytes) -> None:
+    origin = Origin("github", "here")
+    assert origin.secret_of(content, line=True).reveal() == content
+    for strange in (b"\0", b"\t", b"\xff", b"\x1b"):
+        with pytest.raises(EnvironmentFailed):
+            origin.secret_of(content + strange, line=True)
+
+
 @pytest.mark.parametrize(
     ("content", "word"),
     [

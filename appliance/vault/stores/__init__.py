@@ -4,7 +4,7 @@ In: the source as the configuration says it. Out: `await fetch()` -> `Secret`, a
 
 Always: what cannot be had raises `EnvironmentFailed("secret-unavailable")` with the secret's name, the source
 and what to do next, and never a byte of content or of what another program or server wrote. A value has at most
-64 KiB of printable ASCII; one line end of a file or command is dropped.
+64 KiB of printable ASCII, with line breaks only in PEM; one line end of a file or command is dropped.
 
     value         what a value may be, and the one error
     file, environment, command, credential (systemd), kv (HashiCorp Vault, OpenBao)

@@ -7,6 +7,7 @@ from appliance.model.secret import Secret
 
 MAX_VALUE = 64 << 10  # bytes
 _PRINTABLE = bytes(range(0x20, 0x7F))
+_PEM = b"-----BEGIN "  # RFC 7468 2: a certificate and its key, which have lines
 
 
 class Origin:
@@ -25,7 +26,8 @@ class Origin:
     def secret_of(self, value: bytes, *, line: bool) -> Secret:
         """The secret in `value`. `line`: drops one line end (LF or CRLF), as editors and commands add it.
 
-        Raises EnvironmentFailed if it is empty, too long, or has a byte that cannot stand in an HTTP header.
+        Raises EnvironmentFailed if it is empty, too long, or has a byte that cannot stand in an HTTP header (PEM aside,
+        which may have lines).
         """
         if line and value.endswith(b"\n"):
             value = value[:-2] if value.endswith(b"\r\n") else value[:-1]
@@ -33,7 +35,7 @@ class Origin:
             raise self.unavailable("it is empty", "put the credential there")
         if len(value) > MAX_VALUE:
             raise self.unavailable(f"it has over {MAX_VALUE >> 10} KiB", "a credential is shorter; check the source")
-        strange = value.translate(None, _PRINTABLE)
+        strange = value.translate(None, _PRINTABLE + b"\r\n" if value.startswith(_PEM) else _PRINTABLE)
         if strange:
             kind = "a line break" if strange[0] in b"\r\n" else f"a byte 0x{strange[0]:02x}"
             raise self.unavailable(

@@ -77,10 +77,11 @@ class Prepared:
 
 
 class Portal:
-    __slots__ = ("asked", "known", "masker", "parameters", "prepared", "unnamed")
+    __slots__ = ("asked", "cursor", "known", "masker", "parameters", "prepared", "unnamed")
 
     def __init__(self, prepared: Prepared | None) -> None:
-        self.prepared = prepared  # None: a cursor that SQL made
+        self.prepared = prepared  # None: nothing that was judged here
+        self.cursor = False  # that SQL declared, and so was judged
         self.parameters: tuple[bytes | None, ...] = ()
         self.unnamed: tuple[int, ...] = ()  # of a cursor
         self.asked = False  # what its rows are
@@ -321,12 +322,16 @@ class Session:
             return self._ask_for(name, Prepared(step.text, index, self.judge, ruling, step))
         elif command == "execute":
             prepared = self._asked.get(name) or self._statements.get(name)
+            if prepared is None and not self.judge.strict:
+                return None
             if prepared is None:
                 return Denied("unknown-statement", "no statement of this name was prepared where it could be judged")
             inner = prepared.ruled_by(self.judge)
             if inner is not None:
                 if inner.verdict.decision != "allow":
                     return denied(inner.verdict)
+                if inner.name and prepared.step.kind == _PARSE:  # it would have to be followed through names that change
+                    return Denied("unknown-statement", "EXECUTE of a statement that itself uses a name is not judged")
                 unnamed.update(inner.unnamed)
         elif command == "declare":
             if len(self._cursors) >= _NAMES_MOST:
@@ -428,11 +433,12 @@ class Session:
         if portal is None and message.portal in self._cursors:
             portal = self._portals[message.portal] = Portal(None)
             portal.unnamed = self._cursors[message.portal]
+            portal.cursor = True
         step.portal = portal
         if portal is None or portal.prepared is None:
             step.unnamed = portal.unnamed if portal is not None else ()
             step.rulings = (_UNKNOWN_PORTAL,)
-            if portal is None and self._masks is not None:
+            if self.judge.strict and (portal is None or not portal.cursor):
                 return self._deny(
                     step, Denied("unknown-portal", "no portal of this name was bound where it could be judged")
                 )
@@ -730,12 +736,22 @@ class Session:
         while steps and steps[0].kind != _SYNC:
             gone = steps.popleft()
             self._forget(gone)
+            if self._barrier is gone:
+                self._barrier = None
             if gone.kind == _BIND:
-                if gone.before is not None:
-                    self._portals[gone.name] = gone.before
-                else:
-                    self._portals.pop(gone.name, None)
+                self._unbind(gone)
         self._skipping = not steps
+
+    def _unbind(self, gone: Step) -> None:
+        """A Bind did not happen: its name means again what it meant before."""
+        if self._portals.get(gone.name) is not gone.portal:
+            for step in self._steps:
+                if step.kind == _BIND and step.before is gone.portal:
+                    step.before = gone.before
+        elif gone.before is not None:
+            self._portals[gone.name] = gone.before
+        else:
+            del self._portals[gone.name]
 
     def _ready(self, frame: Whole) -> None:
         step = self._head(_QUERY, _SYNC, _FUNCTION)

@@ -61,6 +61,7 @@ class Judge:
         self._plan = plan
         self._setting = setting
         self.catalogue = catalogue
+        self.strict = plan.judged or bool(plan.masks)  # what is not known is refused
         self._known: Recurring[bytes, tuple[Ruling, ...]] = Recurring(_KNOWN_MOST)
 
     def judge(self, text: bytes) -> tuple[Ruling, ...]:

@@ -24,6 +24,9 @@ _STATES: Final = {
     "max-rows": "54000",
     "max-bytes": "54000",
     "policy-changed": "57P01",
+    "unknown-statement": "26000",
+    "unknown-portal": "34000",
+    "unknown-cursor": "34000",
 }
 
 

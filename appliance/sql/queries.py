@@ -1,0 +1,293 @@
+"""Queries, changes of rows, and expressions: what is done with each kind of node. See `appliance.sql.reading`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from appliance.sql.dangers import ALL_OF_SETTINGS, OPERATORS
+from appliance.sql.grammar import Node, Value, node_of, nodes_of, strings, text_of, unwrap
+from appliance.sql.reading import Handler, Reading, Relation, Scope, is_star
+
+
+def _select(reading: Reading, node: Node, scope: Scope) -> None:
+    inner = reading.with_clause(node, scope)
+    outside = inner
+    scope = Scope(inner)
+    reading.from_items(nodes_of(node, "fromClause"), scope, outside)
+    into = node_of(node, "intoClause")
+    if into is not None:
+        reading.marks.add("into")
+        reading.push("IntoClause", into, scope)
+    for side in ("larg", "rarg"):
+        branch = node_of(node, side)
+        if branch is not None:
+            reading.push("SelectStmt", branch, inner)
+    if nodes_of(node, "lockingClause"):
+        reading.marks.add("locking")
+    results: set[str] = set()
+    for item in nodes_of(node, "targetList"):
+        _, result = unwrap(item)
+        results.add(text_of(result, "name"))
+        if is_star(result):
+            reading.stars(scope)
+        else:
+            reading.later(result.get("val"), scope)
+    for item in nodes_of(node, "sortClause"):
+        _, sort = unwrap(item)
+        kind, value = unwrap(node_of(sort, "node"))
+        names = strings(nodes_of(value, "fields")) if kind == "ColumnRef" else []
+        if len(names) != 1 or names[0] not in results:  # a name of the result comes first
+            reading.push("SortBy", sort, scope)
+    reading.fields(
+        "SelectStmt",
+        node,
+        scope,
+        *("withClause", "fromClause", "intoClause", "larg", "rarg", "lockingClause", "targetList", "sortClause"),
+    )
+
+
+def _insert(reading: Reading, node: Node, scope: Scope) -> None:
+    inner = reading.with_clause(node, scope)
+    scope = Scope(inner)
+    target = reading.target(node, scope)
+    columns = nodes_of(node, "cols")
+    reading.assigned(target, columns, scope)
+    if not columns:
+        reading.column(target, "*")
+    reading.later(node.get("selectStmt"), inner)
+    conflict = node_of(node, "onConflictClause")
+    if conflict is not None:
+        reading.reads.add(target)
+        within = Scope(scope)
+        within.tables.append(("excluded", target))
+        reading.assigned(target, nodes_of(conflict, "targetList"), within)
+        reading.later(conflict.get("whereClause"), within)
+        infer = node_of(conflict, "infer")
+        if infer is not None:
+            reading.push("InferClause", infer, scope)
+    reading.returning(node, target, scope)
+
+
+def _update(reading: Reading, node: Node, scope: Scope) -> None:
+    inner = reading.with_clause(node, scope)
+    scope = Scope(inner)
+    target = reading.target(node, scope)
+    reading.from_items(nodes_of(node, "fromClause"), scope, inner)
+    reading.assigned(target, nodes_of(node, "targetList"), scope)
+    _condition(reading, node, target, scope)
+    reading.returning(node, target, scope)
+    if _mentions_columns(node.get("targetList")):
+        reading.reads.add(target)
+
+
+def _delete(reading: Reading, node: Node, scope: Scope) -> None:
+    inner = reading.with_clause(node, scope)
+    scope = Scope(inner)
+    target = reading.target(node, scope)
+    reading.from_items(nodes_of(node, "usingClause"), scope, inner)
+    _condition(reading, node, target, scope)
+    reading.returning(node, target, scope)
+
+
+def _condition(reading: Reading, node: Node, target: Relation, scope: Scope) -> None:
+    where = node_of(node, "whereClause")
+    if where is None:
+        reading.unbounded = True
+        return
+    reading.reads.add(target)
+    if not _mentions_columns(where):
+        reading.marks.add("where-constant")
+    reading.later(where, scope)
+
+
+def _mentions_columns(value: Value) -> bool:
+    work: list[Value] = [value]
+    while work:
+        value = work.pop()
+        if isinstance(value, dict):
+            if "ColumnRef" in value or "SubLink" in value or "CurrentOfExpr" in value:
+                return True
+            work += value.values()
+        elif isinstance(value, list):
+            work += value
+    return False
+
+
+def _merge(reading: Reading, node: Node, scope: Scope) -> None:
+    inner = reading.with_clause(node, scope)
+    scope = Scope(inner)
+    target = reading.target(node, scope)
+    reading.reads.add(target)
+    source = node_of(node, "sourceRelation")
+    reading.from_items([source] if source is not None else [], scope, inner)
+    reading.later(node.get("joinCondition"), scope)
+    for item in nodes_of(node, "mergeWhenClauses"):
+        _, clause = unwrap(item)
+        targets = nodes_of(clause, "targetList")
+        reading.assigned(target, targets, scope)
+        if text_of(clause, "commandType") == "CMD_INSERT" and not targets:
+            reading.column(target, "*")
+        reading.later(clause.get("values"), scope)
+        reading.later(clause.get("condition"), scope)
+    reading.returning(node, target, scope)
+
+
+def _sub_link(reading: Reading, node: Node, scope: Scope) -> None:
+    reading.marks.add("subquery")
+    _operator(reading, strings(nodes_of(node, "operName")))
+    reading.fields("SubLink", node, scope, "operName")
+
+
+# Names in expressions
+
+
+def _column_ref(reading: Reading, node: Node, scope: Scope) -> None:
+    names = strings(nodes_of(node, "fields"))
+    if not names:
+        return
+    if len(names) == 1:
+        if names[0] == "*":
+            reading.stars(scope)
+        else:
+            _bare_column(reading, names[0], scope)
+        return
+    place: Scope | None = scope
+    while place is not None:
+        for alias, relation in place.tables:
+            if alias == names[0]:
+                reading.column(relation, names[1])
+                return
+            if relation is not None and len(names) > 2 and relation == Relation(names[-3], names[-2]):
+                reading.column(relation, names[-1])
+                return
+        place = place.outer
+    reading.column(None, names[-1])
+
+
+def _bare_column(reading: Reading, name: str, scope: Scope) -> None:
+    tables: list[tuple[str, Relation | None]] = []
+    place: Scope | None = scope
+    while place is not None:
+        tables += place.tables
+        place = place.outer
+    whole = False
+    for alias, relation in tables:
+        if alias == name:  # the whole row, unless there is a column of that name
+            reading.column(relation, "*")
+            whole = True
+    relations = {relation for _, relation in tables}
+    if len(relations) == 1:
+        reading.column(relations.pop(), name)
+    elif not whole:
+        reading.column(None, name)
+
+
+def _operator(reading: Reading, names: list[str]) -> None:
+    if len(names) > 1 and names[0] != "pg_catalog":
+        reading.functions.add("operator(" + ".".join(names) + ")")
+    elif names and names[-1] not in OPERATORS:
+        reading.functions.add(f"operator({names[-1]})")
+
+
+def _expression(reading: Reading, node: Node, scope: Scope) -> None:
+    if text_of(node, "kind") in ("AEXPR_OP", "AEXPR_OP_ANY", "AEXPR_OP_ALL", "AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT"):
+        _operator(reading, strings(nodes_of(node, "name")))
+    reading.later(node.get("lexpr"), scope)
+    reading.later(node.get("rexpr"), scope)
+
+
+def _sort_by(reading: Reading, node: Node, scope: Scope) -> None:
+    _operator(reading, strings(nodes_of(node, "useOp")))
+    reading.later(node.get("node"), scope)
+
+
+def _func_call(reading: Reading, node: Node, scope: Scope) -> None:
+    names = strings(nodes_of(node, "funcname"))
+    name = reading.called(names)
+    arguments = nodes_of(node, "args")
+    if name == "set_config":
+        setting = _constant(arguments)
+        if setting is None:
+            reading.marks |= ALL_OF_SETTINGS | {"dynamic"}
+        else:
+            reading.setting(setting)
+    if len(arguments) == 1 and unwrap(arguments[0])[0] == "ColumnRef":
+        row = strings(nodes_of(unwrap(arguments[0])[1], "fields"))
+        place: Scope | None = scope
+        while place is not None:
+            for alias, relation in place.tables:
+                if relation is not None and row[-1:] in ([alias], ["*"]):
+                    reading.column(relation, name)  # email(users) is users.email
+            place = place.outer
+    reading.fields("FuncCall", node, scope, "funcname")
+
+
+def _constant(arguments: list[Node]) -> str | None:
+    """The first argument, where it is a string that stands there as such; None where it cannot be known."""
+    if len(arguments) != 3 or any(unwrap(argument)[0] == "NamedArgExpr" for argument in arguments):
+        return None
+    kind, node = unwrap(arguments[0])
+    while kind == "TypeCast":
+        type_names = strings(nodes_of(node_of(node, "typeName") or {}, "names"))
+        if type_names[-1:] not in (["text"], ["varchar"]) or type_names[:-1] not in ([], ["pg_catalog"]):
+            return None
+        if nodes_of(node_of(node, "typeName") or {}, "typmods"):
+            return None
+        kind, node = unwrap(node_of(node, "arg"))
+    value = node_of(node, "sval") if kind == "A_Const" else None
+    return text_of(value, "sval") if value is not None else None
+
+
+def _value_function(reading: Reading, node: Node, scope: Scope) -> None:
+    name = text_of(node, "op").removeprefix("SVFOP_").lower()
+    reading.functions.add(name.removesuffix("_n"))
+
+
+# What an older server takes for a function of that name, and what this grammar has a node for.
+_CONSTRUCTS: Final[dict[str, str]] = {
+    "JsonObjectConstructor": "json_object",
+    "JsonArrayConstructor": "json_array",
+    "JsonArrayQueryConstructor": "json_array",
+    "JsonObjectAgg": "json_objectagg",
+    "JsonArrayAgg": "json_arrayagg",
+    "JsonParseExpr": "json",
+    "JsonScalarExpr": "json_scalar",
+    "JsonSerializeExpr": "json_serialize",
+    "JsonTable": "json_table",
+    "MergeSupportFunc": "merge_action",
+    "XmlSerialize": "xmlserialize",
+    "GroupingFunc": "grouping",
+}
+
+
+def _construct(kind: str) -> Handler:
+    name = _CONSTRUCTS[kind]
+
+    def read(reading: Reading, node: Node, scope: Scope) -> None:
+        reading.functions.add(name)
+        reading.fields(kind, node, scope)
+
+    return read
+
+
+def _json_function(reading: Reading, node: Node, scope: Scope) -> None:
+    name = text_of(node, "op").removesuffix("_OP").lower()
+    reading.functions.add("json_table" if name == "json_table" else name)
+    reading.fields("JsonFuncExpr", node, scope)
+
+
+QUERIES: Final[dict[str, Handler]] = {
+    "A_Expr": _expression,
+    "ColumnRef": _column_ref,
+    "DeleteStmt": _delete,
+    "FuncCall": _func_call,
+    "InsertStmt": _insert,
+    "JsonFuncExpr": _json_function,
+    "MergeStmt": _merge,
+    "SQLValueFunction": _value_function,
+    "SelectStmt": _select,
+    "SortBy": _sort_by,
+    "SubLink": _sub_link,
+    "UpdateStmt": _update,
+    **{kind: _construct(kind) for kind in _CONSTRUCTS},
+}

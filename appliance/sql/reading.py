@@ -1,0 +1,257 @@
+"""What a parse tree reads, writes and calls: one walk over it, without recursion, whatever is nested in whatever.
+
+Names are resolved as the server does it, as far as that is possible without a catalogue:
+
+* A name in FROM is a common table expression where one of that name is visible and no schema is written: in the
+  statement that its WITH belongs to and in what is nested there; without RECURSIVE, not in itself and not in those
+  before it. The target of INSERT, UPDATE, DELETE and MERGE is never one.
+* A column is of the relation that its qualifier names, or of the only relation that it can be of. An alias that stands
+  for a whole row counts as "*".
+
+Relations are taken from every place where the grammar has one: a place that is not known here counts as read and
+written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from appliance.sql.dangers import function_marks, setting_mark
+from appliance.sql.grammar import FIELD_KINDS, Node, Value, node_of, nodes_of, strings, text_of, unwrap
+
+
+class Relation(NamedTuple):
+    """A table, view, sequence, …, as written: `schema` is "" where none is. Folded, and cut at 63 bytes."""
+
+    schema: str
+    name: str
+
+
+Column = tuple[Relation | None, str]
+Handler = Callable[["Reading", Node, "Scope"], None]  # what is done with one kind of node
+
+
+class Scope:
+    """What names mean at one place: the tables of one FROM, the WITH queries, and the scope around it."""
+
+    __slots__ = ("ctes", "outer", "tables")
+
+    def __init__(self, outer: Scope | None, ctes: frozenset[str] = frozenset()) -> None:
+        self.outer = outer
+        self.ctes = ctes
+        self.tables: list[tuple[str, Relation | None]] = []  # alias; None: not a relation
+
+    def is_cte(self, name: str) -> bool:
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.ctes:
+                return True
+            scope = scope.outer
+        return False
+
+
+class Reading:
+    """The findings in one statement; `read` fills them."""
+
+    __slots__ = ("_handlers", "_work", "columns", "functions", "marks", "reads", "unbounded", "writes")
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers = handlers
+        self.reads: set[Relation] = set()
+        self.writes: set[Relation] = set()
+        self.columns: set[Column] = set()
+        self.functions: set[str] = set()
+        self.marks: set[str] = set()
+        self.unbounded = False  # an UPDATE or DELETE without WHERE is in it
+        self._work: list[tuple[str, Node, Scope]] = []
+
+    def read(self, kind: str, node: Node) -> None:
+        """Read a statement and everything in it but the statements that stand in it whole (`inner_statements`)."""
+        self._work.append((kind, node, Scope(None)))
+        while self._work:
+            self._one(*self._work.pop())
+
+    def _one(self, kind: str, node: Node, scope: Scope) -> None:
+        handler = self._handlers.get(kind)
+        if handler is None:
+            self.fields(kind, node, scope)
+        else:
+            handler(self, node, scope)
+
+    # what handlers use
+
+    def push(self, kind: str, node: Node, scope: Scope) -> None:
+        """A node of this kind is to be read."""
+        self._work.append((kind, node, scope))
+
+    def later(self, wrapped: Value, scope: Scope) -> None:
+        """A node in its wrapper, or a list of such, is to be read."""
+        if isinstance(wrapped, dict):
+            for kind, node in wrapped.items():
+                if isinstance(node, dict):
+                    self._work.append((kind, node, scope))
+        elif isinstance(wrapped, list):
+            for item in wrapped:
+                if isinstance(item, dict):
+                    self.later(item, scope)
+
+    def fields(self, kind: str, node: Node, scope: Scope, *but: str) -> None:
+        """All fields of a node are to be read, but for those that are named."""
+        kinds = FIELD_KINDS.get(kind)
+        if kinds is None:  # nothing of the kind is in the grammar's description
+            self.marks.add("unknown")
+            return
+        for field, value in node.items():
+            if isinstance(value, (dict, list)) and field not in but:
+                fixed = kinds.get(field, "Node")
+                if fixed == "Node":
+                    self.later(value, scope)
+                elif isinstance(value, dict):
+                    self._work.append((fixed, value, scope))
+
+    def relation(self, node: Node) -> Relation:
+        """The relation of a RangeVar node."""
+        schema, name = text_of(node, "schemaname"), text_of(node, "relname")
+        if "catalogname" in node:
+            self.marks.add("catalog")
+        if text_of(node, "relpersistence") == "t" or schema.startswith("pg_temp"):
+            self.marks.add("temporary")
+        self.named(schema, name)
+        return Relation(schema, name)
+
+    def relation_named(self, names: list[str]) -> Relation:
+        """The relation of a dotted name."""
+        if len(names) > 2:
+            self.marks.add("catalog")
+        self.named(*names)
+        return Relation(names[-2] if len(names) > 1 else "", names[-1])
+
+    def named(self, *names: str) -> None:
+        """Names that are not ASCII are folded and cut in another way by a server whose encoding is not UTF-8."""
+        for name in names:
+            if not name.isascii():
+                self.marks.add("non-ascii-name")
+
+    def called(self, names: list[str]) -> str:
+        """A function is called; returns its last name."""
+        if not names:
+            return ""
+        self.named(*names)
+        self.functions.add(".".join(names[1:] if names[0] == "pg_catalog" and len(names) > 1 else names))
+        self.marks.update(function_marks(names[-1]))
+        return names[-1]
+
+    def setting(self, name: str) -> None:
+        self.marks.add(setting_mark(name))
+
+    def column(self, relation: Relation | None, name: str) -> None:
+        self.columns.add((relation, name))
+
+    def assigned(self, target: Relation, targets: list[Node], scope: Scope) -> None:
+        """The columns of an INSERT's list or of SET, and the expressions there."""
+        for item in targets:
+            _, result = unwrap(item)
+            self.column(target, text_of(result, "name"))
+            self.later(result.get("indirection"), scope)
+            self.later(result.get("val"), scope)
+
+    def with_clause(self, node: Node, scope: Scope) -> Scope:
+        """The scope within a statement that may have a WITH."""
+        clause = node_of(node, "withClause")
+        if clause is None:
+            return scope
+        self.marks.add("cte")
+        ctes = [unwrap(item)[1] for item in nodes_of(clause, "ctes")]
+        if clause.get("recursive"):
+            scope = Scope(scope, frozenset(text_of(cte, "ctename") for cte in ctes))
+        for cte in ctes:
+            kind, query = unwrap(node_of(cte, "ctequery"))
+            if kind != "SelectStmt":
+                self.marks.add("writes-in-cte")
+            self._work.append((kind, query, scope))
+            if not clause.get("recursive"):
+                scope = Scope(scope, frozenset((text_of(cte, "ctename"),)))
+        return scope
+
+    def from_items(self, items: list[Node], scope: Scope, outside: Scope) -> None:
+        """Put the tables of a FROM into `scope`; what is not LATERAL sees no more than `outside`."""
+        work = list(items)
+        while work:
+            kind, node = unwrap(work.pop())
+            alias = text_of(node_of(node, "alias") or {}, "aliasname")
+            match kind:
+                case "RangeVar":
+                    self.range_var(node, scope, outside)
+                case "JoinExpr":
+                    work += [side for side in (node_of(node, "larg"), node_of(node, "rarg")) if side is not None]
+                    for name in strings(nodes_of(node, "usingClause")):
+                        self.column(None, name)
+                    if node.get("isNatural"):
+                        self.column(None, "*")
+                    using = text_of(node_of(node, "join_using_alias") or {}, "aliasname")
+                    if alias or using:
+                        scope.tables += [(name, None) for name in (alias, using) if name]
+                    self.later(node.get("quals"), scope)
+                case "RangeTableSample":
+                    self.called(strings(nodes_of(node, "method")))
+                    self.later(node.get("args"), scope)
+                    self.later(node.get("repeatable"), scope)
+                    sampled = node_of(node, "relation")
+                    if sampled is not None:
+                        work.append(sampled)
+                case "RangeSubselect":
+                    self.marks.add("subquery")
+                    scope.tables.append((alias, None))
+                    self.later(node.get("subquery"), scope if node.get("lateral") else outside)
+                case _:  # functions see what stands before them with or without LATERAL
+                    scope.tables.append((alias, None))
+                    self._work.append((kind, node, scope))
+
+    def range_var(self, node: Node, scope: Scope, outside: Scope) -> None:
+        name = text_of(node, "relname")
+        alias = text_of(node_of(node, "alias") or {}, "aliasname") or name
+        if "schemaname" not in node and outside.is_cte(name):
+            scope.tables.append((alias, None))
+        else:
+            relation = self.relation(node)
+            self.reads.add(relation)
+            scope.tables.append((alias, relation))
+
+    def target(self, node: Node, scope: Scope) -> Relation:
+        """The target of a change: written, and a table that columns can be of."""
+        range_var = node_of(node, "relation") or {}
+        relation = self.relation(range_var)
+        self.writes.add(relation)
+        alias = text_of(node_of(range_var, "alias") or {}, "aliasname")
+        scope.tables.append((alias or relation.name, relation))
+        return relation
+
+    def returning(self, node: Node, target: Relation, scope: Scope) -> None:
+        clause = node_of(node, "returningClause")
+        if clause is None:
+            return
+        self.marks.add("returning")
+        self.reads.add(target)
+        inner = Scope(scope)
+        inner.tables += [("old", target), ("new", target)]
+        for item in nodes_of(clause, "options"):
+            inner.tables.append((text_of(unwrap(item)[1], "value"), target))
+        for item in nodes_of(clause, "exprs"):
+            _, result = unwrap(item)
+            if not is_star(result):
+                self.later(item, inner)
+            else:
+                self.stars(scope)
+
+    def stars(self, scope: Scope) -> None:
+        known = [relation for _, relation in scope.tables if relation is not None]
+        for relation in known:
+            self.column(relation, "*")
+        if len(known) < len(scope.tables) or not known:
+            self.column(None, "*")
+
+
+def is_star(result: Node) -> bool:
+    kind, value = unwrap(node_of(result, "val"))
+    return kind == "ColumnRef" and strings(nodes_of(value, "fields")) == ["*"]

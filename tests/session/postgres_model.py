@@ -35,6 +35,11 @@ class Model:
         self.done: list[bytes] = []  # what was carried out
         self.over = False
 
+    @property
+    def copying(self) -> bool:
+        """It waits for COPY data."""
+        return bool(self._copying)
+
     def feed(self, data: bytes) -> bytes:
         for frame in self._frames.feed(data):
             if self.over:

@@ -157,16 +157,22 @@ def test_an_agent_sees_a_server_that_refuses_by_itself(
     through = Through()
     at = 0
     sizes = list(deliveries)
-    for cut in [*cuts, len(whole)]:
-        through.agent(whole[at : at + cut])
-        at += cut
-        if sizes:
-            through.deliver(sizes.pop())
-    through.drain()
+    try:
+        for cut in [*cuts, len(whole)]:
+            through.agent(whole[at : at + cut])
+            at += cut
+            if sizes:
+                through.deliver(sizes.pop())
+        through.drain()
+    except PeerError as error:  # stricter than the server: what is no COPY data while it takes them
+        assert error.code == "postgres-state"
+        got = seen(through.to_agent)
+        assert got == expected[: len(got)]
+        return
     assert seen(through.to_agent) == expected
     assert through.server.done == wanted.done
     assert not any(is_denied(text) for text in through.server.done)
-    assert not through.session.under_way
+    assert through.session.under_way == wanted.copying
 
 
 def pipeline(*messages: bytes) -> bytes:

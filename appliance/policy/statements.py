@@ -5,8 +5,8 @@ anything within one of these parts, and `*` alone is everything. A dot, percent 
 part of a name is written %2E, %25, %2A, %3F, here and in the operation (`appliance.session.sql_operation`).
 
 Two things in an operation stand for what is not known: the schema (or relation) `?`, for the agent chose its search
-path itself, and the column `*`, which is all of a relation. A pattern that refuses fits them, whatever it says there; one
-that allows fits them only by a `*` of its own.
+path itself, and the column `*`, which is all of a relation. A pattern that refuses fits them, whatever it says there;
+one that allows fits them only by a `*` of its own.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ def _of(verbs: str, objects: str) -> tuple[str, ...]:
 
 _ANY: Final = "create alter drop"
 
-# What only turns to the session itself: allowed without a rule, unless the destination says `session: deny`
+# What only turns to the session itself: allowed without a rule, unless the destination says `session: deny`. What
+# EXECUTE executes and FETCH fetches is judged for itself
 SESSION: Final = (
-    "begin", "close", "commit", "deallocate", "discard", "fetch", "move", "release", "reset", "rollback", "rollback-to",
-    "savepoint", "set", "set-constraints", "show", "unlisten",
+    "begin", "close", "commit", "deallocate", "discard", "execute", "fetch", "move", "release", "reset", "rollback",
+    "rollback-to", "savepoint", "set", "set-constraints", "show", "unlisten",
 )  # fmt: skip
 
 # What a rule may call by one word; the words are those of `appliance.sql.commands`
@@ -52,7 +53,7 @@ COMMANDS: Final = frozenset(
         *_of(_ANY, "access-method collation conversion database event-trigger extension foreign-data-wrapper"),
         *_of(_ANY, "foreign-table language large-object publication server subscription tablespace transform"),
         *_of(_ANY, "text-search-configuration text-search-dictionary text-search-parser text-search-template"),
-        "alter-system", "call", "checkpoint", "commit-prepared", "copy-file", "copy-program", "do", "execute",
+        "alter-system", "call", "checkpoint", "commit-prepared", "copy-file", "copy-program", "do",
         "fastpath", "import-foreign-schema", "load", "other", "prepare-transaction", "return", "rollback-prepared",
         "unparsed",
     }

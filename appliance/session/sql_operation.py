@@ -58,44 +58,36 @@ def operation_of(
     plan: PostgresPlan,
     database: str,
     user: str,
-    credentials: tuple[str, ...] = (),
+    credentials: tuple[str, ...],
     *,
-    prepared: Statement | None = None,
-    is_utf8: bool = True,
+    is_utf8: bool,
 ) -> SqlOperation:
     """The operation of a statement.
 
-    `credentials`: names of the secrets that the session was opened with. `prepared`: for EXECUTE (also within EXPLAIN
-    and CREATE TABLE AS) what is executed, the statement within PREPARE or that of a Parse message; without it "execute"
-    stays, which a rule must name. `is_utf8`: the server's encoding (server_encoding) is UTF8, so that names that are
-    not ASCII are folded there as they are here.
+    `credentials`: names of the secrets that the session was opened with. `is_utf8`: the server's encoding
+    (server_encoding) is UTF8, so that names that are not ASCII are folded there as they are here. EXECUTE is its
+    arguments only: what it executes is a statement of its own, which the session asks about, too.
     """
     schemas = tuple(user if schema == "$user" else schema for schema in plan.search_path) or (UNKNOWN,)
-    parts = (statement,) if prepared is None else (statement, prepared)
-    command, inner = _commands(statement, prepared)
-    marks = {mark for part in parts for mark in part.marks}
+    marks = set(statement.marks)
     if "reset" in marks:
         keeps_role = statement.command == "reset" and "all" in marks  # SET ROLE and its like are not for RESET ALL
         marks -= _SETTINGS - ({"role"} if plan.role and not keeps_role else set())
     if is_utf8:
         marks.discard("non-ascii-name")
-    reads = _relations((each for part in parts for each in part.reads), schemas)
-    writes = _relations((each for part in parts for each in part.writes), schemas)
-    columns = _columns((each for part in parts for each in part.columns), {*reads, *writes}, schemas)
-    functions = {full for part in parts for name in part.functions for full in _function(name, schemas)}
-    where = (statement if prepared is None else prepared).where and "where-constant" not in marks
+    reads, writes = _relations(statement.reads, schemas), _relations(statement.writes, schemas)
     return SqlOperation(
         kind="sql",
         dialect="postgres",
         database=database,
         user=user,
-        command=command,
-        inner=inner,
+        command=statement.command,
+        inner=_sorted(_inner(statement)),
         reads=reads,
         writes=writes,
-        columns=columns,
-        functions=_sorted(functions),
-        where=where,
+        columns=_columns(statement.columns, {*reads, *writes}, schemas),
+        functions=_sorted(full for name in statement.functions for full in _function(name, schemas)),
+        where=statement.where and "where-constant" not in marks,
         marks=_sorted(marks),
         credentials=_sorted(credentials),
     )
@@ -117,18 +109,6 @@ def _bare(
     return SqlOperation(
         "sql", "postgres", database, user, command, (), (), (), (), functions, False, (), _sorted(credentials)
     )
-
-
-def _commands(statement: Statement, prepared: Statement | None) -> tuple[str, tuple[str, ...]]:
-    command, inner = statement.command, _inner(statement)
-    if prepared is not None:
-        executed = {prepared.command, *_inner(prepared)}
-        if command == "execute":
-            command = prepared.command
-            inner = executed - {command}
-        else:
-            inner = inner - {"execute"} | executed
-    return command, _sorted(inner)
 
 
 def _inner(statement: Statement) -> set[str]:

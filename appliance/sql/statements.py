@@ -33,4 +33,8 @@ def statements(text: str) -> tuple[Statement, ...]:
         postgast.parse(text)
     except Exception as e:
         raise Unparsed(str(e)) from None
-    return tuple(Statement({"drop":"drop-table"}.get(p.split()[0].lower(),p.split()[0].lower()), end=len(text)) for p in parts if p.strip())
+    return tuple(
+        Statement({"drop": "drop-table"}.get(p.split()[0].lower(), p.split()[0].lower()), end=len(text))
+        for p in parts
+        if p.strip()
+    )

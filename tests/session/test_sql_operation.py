@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.model.verdict import PostgresPlan
+from appliance.model.verdict import PostgresPlan, SqlOperation
 from appliance.policy.statements import part_of, relation_pattern
-from appliance.session.sql_operation import fast_path, operation_of, unparsed
+from appliance.session import sql_operation
+from appliance.session.sql_operation import fast_path, unparsed
 
 
 class Name(NamedTuple):
@@ -30,6 +31,12 @@ class Said(NamedTuple):
     where: bool = False
     marks: tuple[str, ...] = ()
     inner: tuple[Said, ...] = ()
+
+
+def operation_of(
+    statement: Said, plan: PostgresPlan, database: str = "shop", user: str = "app", is_utf8: bool = True
+) -> SqlOperation:
+    return sql_operation.operation_of(statement, plan, database, user, (), is_utf8=is_utf8)
 
 
 PLAN = PostgresPlan(search_path=("$user", "public"))
@@ -53,7 +60,7 @@ FREE = PostgresPlan(search_path=())
     ],
 )  # fmt: skip
 def test_relations(name: Name, plan: PostgresPlan, found: tuple[str, ...]) -> None:
-    operation = operation_of(Said(reads=(name,), writes=(name,)), plan, "shop", "app")
+    operation = operation_of(Said(reads=(name,), writes=(name,)), plan)
     assert operation.reads == operation.writes == found
 
 
@@ -76,36 +83,25 @@ def test_relations(name: Name, plan: PostgresPlan, found: tuple[str, ...]) -> No
     ],
 )
 def test_functions(name: str, found: tuple[str, ...]) -> None:
-    assert operation_of(Said(functions=(name,)), PLAN, "shop", "app").functions == found
+    assert operation_of(Said(functions=(name,)), PLAN).functions == found
 
 
 def test_a_column_of_nobody_knows_which_relation_is_of_each() -> None:
     reads = (Name("a", "t"), Name("", "u"))
     columns = ((Name("a", "t"), "x"), (Name("a", "t"), "*"), (None, "y"), (None, "odd.*"))
-    operation = operation_of(Said(reads=reads, columns=columns), PostgresPlan(), "shop", "app")
+    operation = operation_of(Said(reads=reads, columns=columns), PostgresPlan())
     assert operation.columns == (
         "a.t.*", "a.t.odd%2E%2A", "a.t.x", "a.t.y", "public.u.odd%2E%2A", "public.u.y",
     )  # fmt: skip
-    assert operation_of(Said(columns=((None, "y"),)), PLAN, "shop", "app").columns == ("?.?.y",)
+    assert operation_of(Said(columns=((None, "y"),)), PLAN).columns == ("?.?.y",)
 
 
 def test_what_is_within() -> None:
     nested = Said("explain", inner=(Said("prepare", inner=(Said("delete"),)),))
-    operation = operation_of(nested, PLAN, "shop", "app")
+    operation = operation_of(nested, PLAN)
     assert (operation.command, operation.inner) == ("explain", ("delete", "prepare"))
-    changing = operation_of(Said(marks=("writes-in-cte",)), PLAN, "shop", "app")
+    changing = operation_of(Said(marks=("writes-in-cte",)), PLAN)
     assert changing.inner == ("delete", "insert", "merge", "update")
-
-
-def test_execute_is_what_is_executed_and_its_arguments() -> None:
-    prepared = Said("delete", writes=(Name("a", "t"),), where=True, marks=("cte",))
-    execute = Said("execute", functions=("now",))
-    operation = operation_of(execute, PLAN, "shop", "app", prepared=prepared)
-    assert (operation.command, operation.inner, operation.where) == ("delete", (), True)
-    assert (operation.writes, operation.functions) == (("a.t",), ("pg_catalog.now",))
-    explained = operation_of(Said("explain", inner=(execute,)), PLAN, "shop", "app", prepared=prepared)
-    assert (explained.command, explained.inner) == ("explain", ("delete",))
-    assert operation_of(execute, PLAN, "shop", "app").command == "execute"
 
 
 @pytest.mark.parametrize(
@@ -124,18 +120,18 @@ def test_execute_is_what_is_executed_and_its_arguments() -> None:
     ],
 )
 def test_reset_goes_back_to_the_plan_but_for_a_locked_role(statement: Said, role: str, left: tuple[str, ...]) -> None:
-    assert operation_of(statement, PostgresPlan(role=role), "shop", "app").marks == left
+    assert operation_of(statement, PostgresPlan(role=role)).marks == left
 
 
 def test_a_where_that_names_no_column_is_none() -> None:
-    assert operation_of(Said("delete", where=True), PLAN, "shop", "app").where
-    assert not operation_of(Said("delete", where=True, marks=("where-constant",)), PLAN, "shop", "app").where
+    assert operation_of(Said("delete", where=True), PLAN).where
+    assert not operation_of(Said("delete", where=True, marks=("where-constant",)), PLAN).where
 
 
 def test_names_that_are_not_ascii_matter_where_the_server_folds_them() -> None:
     statement = Said(marks=("non-ascii-name",))
-    assert operation_of(statement, PLAN, "shop", "app").marks == ()
-    assert operation_of(statement, PLAN, "shop", "app", is_utf8=False).marks == ("non-ascii-name",)
+    assert operation_of(statement, PLAN).marks == ()
+    assert operation_of(statement, PLAN, is_utf8=False).marks == ("non-ascii-name",)
 
 
 def test_what_is_not_sql() -> None:
@@ -150,7 +146,7 @@ names = st.text(alphabet='ab.%*?"\\ Aé', min_size=1, max_size=6)
 @given(names, names, names, names)
 def test_no_name_looks_like_another(schema: str, name: str, other_schema: str, other: str) -> None:
     def full(*parts: str) -> str:
-        return operation_of(Said(reads=(Name(*parts),)), PLAN, "shop", "app").reads[0]
+        return operation_of(Said(reads=(Name(*parts),)), PLAN).reads[0]
 
     assert (full(schema, name) == full(other_schema, other)) is ((schema, name) == (other_schema, other))
 

@@ -138,9 +138,21 @@ has_name(r, key, name) if name in r[key]
 has_command(r) if not r.commands
 
 has_command(r) if {
-	some pattern in r.command_patterns
-	regex.match(pattern, input.operation.command)
+	r.decision == "allow"
+	every command in needed { is_listed(r.command_patterns, command) }
 }
+
+has_command(r) if {
+	r.decision != "allow"
+	some command in array.concat([input.operation.command], input.operation.inner)
+	is_listed(r.command_patterns, command)
+}
+
+# What an allowing rule must know: not SELECT within something else, for what that reads is in `reads`
+needed := input.operation.inner if {
+	input.operation.command in data.statement_words.wrappers
+	count(input.operation.inner) > 0
+} else := array.concat([input.operation.command], [c | some c in input.operation.inner; c != "select"])
 
 has_listed(r, key, _, _) if not r[key]
 
@@ -189,7 +201,8 @@ has_where(r) if not is_boolean(r.where)
 
 has_where(r) if {
 	r.where == input.operation.where
-	input.operation.command in ["select", "update", "delete"]
+	some command in array.concat([input.operation.command], input.operation.inner)
+	command in ["select", "update", "delete"]
 }
 
 has_marks(r) if {
@@ -234,7 +247,7 @@ is_session if {
 }
 
 is_catalogue if {
-	input.operation.command == "select"
+	every command in needed { command == "select" }
 	is_quiet
 }
 

@@ -40,7 +40,9 @@ class SqlOperation(Struct, frozen=True):
     """One SQL statement in the form that policy sees, and the shape that its verdict is cached by.
 
     Names are as the server would fold them. A relation is "schema.table"; one that was written without a schema stands
-    here once for each schema of the session's search path. A column is "schema.table.column".
+    here once for each schema of the session's search path ("?" if the agent chose that itself). A column is
+    "schema.table.column"; one whose table is not known stands here once for each table, "*" is every column. Within a
+    name, `.`, `%`, `*` and `?` are escaped (`appliance.policy.statements.part_of`).
     """
 
     kind: Literal["sql"]
@@ -48,11 +50,12 @@ class SqlOperation(Struct, frozen=True):
     database: str
     user: str
     command: str  # "select", "insert", "copy-out", "create-table", … ; "unparsed" for what cannot be read
+    inner: tuple[str, ...]  # commands of the statements in it: of EXPLAIN, PREPARE, COPY (…), what a WITH may change
     reads: tuple[str, ...]  # relations, sorted, without repeats
     writes: tuple[str, ...]  # relations that are changed, made or dropped
     columns: tuple[str, ...]  # where they can be known
-    functions: tuple[str, ...]  # as written, without pg_catalog
-    where: bool  # a WHERE is there (select, update, delete)
+    functions: tuple[str, ...]  # "schema.function", "schema.operator(+)", "oid:1598" of the fast path
+    where: bool  # a WHERE that names a column is there, in each UPDATE and DELETE
     marks: tuple[str, ...]  # fixed words: appliance.sql.statements
     credentials: tuple[str, ...]  # names of the secrets that the session was opened with
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from appliance.config.schema import seconds_of
 from appliance.policy.globs import host_pattern, path_pattern
@@ -14,10 +23,12 @@ from appliance.policy.statements import (
     CATALOGUE,
     HARMLESS_MARKS,
     SESSION,
+    WRAPPERS,
     column_pattern,
     command_pattern,
     commands_of,
     function_pattern,
+    mark_of,
     part_of,
     relation_pattern,
 )
@@ -60,7 +71,7 @@ class Rule(_Part):
     columns: tuple[str, ...] | None = None
     functions: tuple[str, ...] | None = None
     where: bool | None = None
-    marks: tuple[Annotated[str, Field(pattern=r"^(\*|[a-z][a-z-]*)$")], ...] | None = None
+    marks: tuple[Annotated[str, AfterValidator(mark_of)], ...] | None = None
     databases: tuple[Identifier, ...] | None = None
     users: tuple[Identifier, ...] | None = None
     decision: Literal["allow", "deny", "hold"] = "allow"
@@ -295,7 +306,8 @@ def compiled(data: Data) -> dict[str, Any]:
                 destination.pop(key, None)
     if any(spec.is_sql for spec in data.destinations):
         plain["statement_words"] = {
-            "session": sorted(SESSION),
+            "session": SESSION,
+            "wrappers": WRAPPERS,
             "catalogue": {f"pg_catalog.{part_of(name)}": True for name in CATALOGUE},
             "functions": {f"pg_catalog.{name}": True for name in HARMLESS},
             "harmless_marks": sorted(HARMLESS_MARKS),

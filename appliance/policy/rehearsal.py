@@ -55,6 +55,7 @@ def _statement(rule: dict[str, Any]) -> SqlOperation:
         database=(named("databases") or ("a",))[0],
         user=(named("users") or ("a",))[0],
         command=(named("commands") or ("select",))[0],
+        inner=(),
         reads=named("reads") or named("tables", "public.a"),
         writes=named("writes"),
         columns=named("columns"),

@@ -1,8 +1,9 @@
 """The functions that PostgreSQL has itself (pg_catalog of 16 and 18, those that SQL can call), in two lists.
 
 `HARMLESS` compute, or tell of the session and of the catalogue. Left out of them: whatever changes something (next
-values of sequences and advisory locks aside), reads files or other sessions, or takes SQL or the name of a table as
-text, such as query_to_xml. A function of a later version is harmless only once it stands here.
+values of sequences, advisory locks and settings aside: marks tell which setting), reads files or other sessions, or
+takes SQL or the name of a table as text, such as query_to_xml. A function of a later version is harmless only once it
+stands here.
 
 Made from pg_proc: IMMUTABLE and STABLE functions without those that were looked at and left out, and the VOLATILE ones
 that were looked at and taken.
@@ -207,13 +208,13 @@ _HARMLESS = """
     regexp_instr regexp_like regexp_match regexp_matches regexp_replace regexp_split_to_array regexp_split_to_table
     regexp_substr regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy repeat
     replace reverse right round row_number row_security_active row_to_json rpad rtrim satisfies_hash_partition scale
-    session_user set_bit set_byte set_masklen setseed setweight sha224 sha256 sha384 sha512 shobj_description sign
-    similar_escape similar_to_escape sin sind sinh slope spg_poly_quad_compress split_part sqrt starts_with
-    statement_timestamp stddev stddev_pop stddev_samp string_agg string_to_array string_to_table strip strpos substr
-    substring sum system_user tan tand tanh text text_ge text_gt text_larger text_le text_lt text_pattern_ge
-    text_pattern_gt text_pattern_le text_pattern_lt text_smaller textanycat textcat texteq texteqname textgename
-    textgtname texticlike texticnlike texticregexeq texticregexne textlen textlename textlike textltname textne
-    textnename textnlike textregexeq textregexne tideq tidge tidgt tidlarger tidle tidlt tidne tidsmaller time
+    session_user set_bit set_byte set_config set_masklen setseed setweight sha224 sha256 sha384 sha512
+    shobj_description sign similar_escape similar_to_escape sin sind sinh slope spg_poly_quad_compress split_part sqrt
+    starts_with statement_timestamp stddev stddev_pop stddev_samp string_agg string_to_array string_to_table strip
+    strpos substr substring sum system_user tan tand tanh text text_ge text_gt text_larger text_le text_lt
+    text_pattern_ge text_pattern_gt text_pattern_le text_pattern_lt text_smaller textanycat textcat texteq texteqname
+    textgename textgtname texticlike texticnlike texticregexeq texticregexne textlen textlename textlike textltname
+    textne textnename textnlike textregexeq textregexne tideq tidge tidgt tidlarger tidle tidlt tidne tidsmaller time
     time_cmp time_eq time_ge time_gt time_hash time_hash_extended time_larger time_le time_lt time_mi_interval
     time_mi_time time_ne time_pl_interval time_smaller timedate_pl timeofday timestamp timestamp_cmp
     timestamp_cmp_date timestamp_cmp_timestamptz timestamp_eq timestamp_eq_date timestamp_eq_timestamptz timestamp_ge
@@ -304,10 +305,10 @@ _OTHERS = """
     pg_xact_commit_timestamp_origin plpgsql_validator point_send poly_send postgresql_fdw_validator query_to_xml
     query_to_xml_and_xmlschema query_to_xmlschema querytree range_send record_send regclasssend regcollationsend
     regconfigsend regdictionarysend regnamespacesend regoperatorsend regopersend regproceduresend regprocsend
-    regrolesend regtypesend schema_to_xml schema_to_xml_and_xmlschema schema_to_xmlschema set_config setval
-    table_to_xml table_to_xml_and_xmlschema table_to_xmlschema textsend tidsend time_send timestamp_send
-    timestamptz_send timetz_send ts_rewrite ts_stat tsquerysend tsvectorsend txid_snapshot_send unknownsend uuid_send
-    varbit_send varcharsend void_send xid8send xidsend xml_send
+    regrolesend regtypesend schema_to_xml schema_to_xml_and_xmlschema schema_to_xmlschema setval table_to_xml
+    table_to_xml_and_xmlschema table_to_xmlschema textsend tidsend time_send timestamp_send timestamptz_send
+    timetz_send ts_rewrite ts_stat tsquerysend tsvectorsend txid_snapshot_send unknownsend uuid_send varbit_send
+    varcharsend void_send xid8send xidsend xml_send
 """
 
 

@@ -10,6 +10,7 @@ from appliance.policy.data import STATEMENT_KEYS, Rule
 from appliance.policy.server_functions import is_harmless
 from appliance.policy.statements import (
     HARMLESS_MARKS,
+    WRAPPERS,
     column_pattern,
     command_pattern,
     commands_of,
@@ -32,7 +33,8 @@ def against_statement(rule: Rule, operation: SqlOperation, statement_rules: bool
             against.append("the statement cannot be read")
         return tuple(against)
     if not _has_command(rule, operation):
-        against.append(f"command {operation.command} is not among {', '.join(rule.commands or ())}")
+        commands = " with ".join((operation.command, *operation.inner))
+        against.append(f"command {commands} is not among {', '.join(rule.commands or ())}")
     tables = tuple(sorted({*operation.reads, *operation.writes}))
     for key, globs, there, pattern in (
         ("tables", rule.tables, tables, relation_pattern),
@@ -54,7 +56,8 @@ def against_statement(rule: Rule, operation: SqlOperation, statement_rules: bool
         against += _against_list(rule, "functions", rule.functions, operation.functions, function_pattern)
         if rule.marks is not None and not listed(rule.decision, rule.marks, operation.marks, 0):
             against.append(f"marks: none of {', '.join(rule.marks)} is there")
-    if rule.where is not None and operation.command not in ("select", "update", "delete"):
+    with_where = {"select", "update", "delete"} & {operation.command, *operation.inner}
+    if rule.where is not None and not with_where:
         against.append(f"where is about select, update and delete, not {operation.command}")
     elif rule.where is not None and rule.where is not operation.where:
         against.append(f"there is {'a' if operation.where else 'no'} WHERE")
@@ -85,9 +88,15 @@ def _against_session(rule: Rule, operation: SqlOperation) -> list[str]:
 
 
 def _has_command(rule: Rule, operation: SqlOperation) -> bool:
-    return rule.commands is None or _fits(
-        tuple(command_pattern(word) for word in commands_of(rule.commands)), operation.command
-    )
+    if rule.commands is None:
+        return True
+    patterns = tuple(command_pattern(word) for word in commands_of(rule.commands))
+    if rule.decision != "allow":
+        return any(_fits(patterns, command) for command in (operation.command, *operation.inner))
+    needed = operation.inner
+    if operation.command not in WRAPPERS or not needed:
+        needed = (operation.command, *(command for command in needed if command != "select"))
+    return all(_fits(patterns, command) for command in needed)
 
 
 def _against_list(

@@ -4,36 +4,79 @@ A relation is "schema.relation", a column "schema.relation.column", a function "
 anything within one of these parts, and `*` alone is everything. A dot, percent sign, asterisk or question mark that is
 part of a name is written %2E, %25, %2A, %3F, here and in the operation (`appliance.session.sql_operation`).
 
-Two things in an operation stand for what is not known: the schema `?` (the agent chose its search path itself) and the
-column `*` (all of a relation). A pattern that refuses fits them, whatever it says there; one that allows fits them only
-by a `*` of its own.
+Two things in an operation stand for what is not known: the schema (or relation) `?`, for the agent chose its search
+path itself, and the column `*`, which is all of a relation. A pattern that refuses fits them, whatever it says there;
+one that allows fits them only by a `*` of its own.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Final
 
-# What a rule may call by one word. The words are those of `appliance.sql.statements`.
+
+def _of(verbs: str, objects: str) -> tuple[str, ...]:
+    return tuple(f"{verb}-{each}" for verb in verbs.split() for each in objects.split())
+
+
+_ANY: Final = "create alter drop"
+
+# What only turns to the session itself: allowed without a rule, unless the destination says `session: deny`. What
+# EXECUTE executes and FETCH fetches is judged for itself
+SESSION: Final = (
+    "begin", "close", "commit", "deallocate", "discard", "execute", "fetch", "move", "release", "reset", "rollback",
+    "rollback-to", "savepoint", "set", "set-constraints", "show", "unlisten",
+)  # fmt: skip
+
+# What a rule may call by one word; the words are those of `appliance.sql.commands`
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
-    "read": ("select", "values", "copy-out", "declare", "explain"),
-    "write": ("insert", "update", "delete", "merge", "truncate", "copy-in"),
-    "schema": ("create-*", "alter-*", "drop-*", "comment", "reindex", "refresh-*", "cluster", "vacuum", "analyze"),
-    "session": (),  # filled below
+    "read": ("select", "copy-out", "declare", "explain", "prepare"),
+    "write": ("insert", "update", "delete", "merge", "truncate", "copy-in", "lock"),
+    "schema": (
+        *_of(_ANY, "domain index materialized-view schema sequence statistics table type view"),
+        *("create-table-as", "select-into", "comment", "refresh-materialized-view"),
+        *("reindex", "cluster", "vacuum", "analyze"),
+    ),
+    "code": _of(_ANY, "aggregate cast function operator operator-class operator-family procedure routine rule trigger"),
+    "rights": (
+        *("grant", "revoke", "reassign-owned", "drop-owned", "security-label", "alter-default-privileges"),
+        *_of(_ANY, "policy role user-mapping"),
+    ),
+    "session": SESSION,
+    "notify": ("listen", "unlisten", "notify"),
 }
 
-# What only turns to the session itself: allowed without a rule, unless the destination says `session: deny`
-SESSION: Final = frozenset(
+COMMANDS: Final = frozenset(
     {
-        "begin", "start-transaction", "commit", "end", "rollback", "abort", "savepoint", "release", "rollback-to",
-        "show", "set", "reset", "discard", "deallocate", "close", "fetch", "move", "unlisten", "set-constraints",
-        "set-transaction", "empty",
+        *(word for words in GROUPS.values() for word in words),
+        *_of(_ANY, "access-method collation conversion database event-trigger extension foreign-data-wrapper"),
+        *_of(_ANY, "foreign-table language large-object publication server subscription tablespace transform"),
+        *_of(_ANY, "text-search-configuration text-search-dictionary text-search-parser text-search-template"),
+        "alter-system", "call", "checkpoint", "commit-prepared", "copy-file", "copy-program", "do",
+        "fastpath", "import-foreign-schema", "load", "other", "prepare-transaction", "return", "rollback-prepared",
+        "unparsed",
     }
 )  # fmt: skip
-GROUPS["session"] = tuple(sorted(SESSION))
 
-# Marks that say nothing an allowing rule would have to know
-HARMLESS_MARKS: Final = frozenset({"explain", "for-update", "returning", "star", "cursor"})
+# These do nothing of their own: an allowing rule must know what is within them
+WRAPPERS: Final = ("declare", "explain", "prepare")
+
+# What an allowing rule need not name (functions and inner commands are looked at beside them) ...
+HARMLESS_MARKS: Final = frozenset(
+    {
+        "advisory-lock", "all", "backslash", "binary", "catalog", "cte", "explain", "explain-analyze", "into",
+        "locking", "reset", "returning", "sequence", "set-config", "set-other", "set-transaction", "sleep", "subquery",
+        "temporary", "where-constant", "writes-in-cte",
+    }
+)  # fmt: skip
+# ... and what it must
+OTHER_MARKS: Final = frozenset(
+    {
+        "all-in-schema", "client-encoding", "dynamic", "file", "large-object", "membership", "non-ascii-name", "notify",
+        "program", "remote", "replication", "role", "search-path", "server", "standard-conforming-strings", "unknown",
+    }
+)  # fmt: skip
 
 # What of the server's catalogue anybody may read without a rule, unless the destination says `catalogue: deny`: names
 # and types, as drivers and psql ask for them; no values of tables (pg_stats, pg_largeobject), no other sessions
@@ -54,7 +97,7 @@ CATALOGUE: Final = frozenset(
     }
 )  # fmt: skip
 
-_COMMAND = re.compile(r"\*|[a-z]+(?:-[a-z]+)*(?:-\*)?")
+_SOME_COMMANDS = re.compile(r"(?:[a-z]+-)*\*")
 _OID = re.compile(r"oid:(?:\d{1,10}|\*)")
 _PART = re.compile(r"(?:[^.%?\x00-\x1f\x7f]|%(?:2E|25|2A|3F))+")
 _SPECIAL = re.compile(r"[.%*?]")
@@ -68,13 +111,28 @@ def part_of(name: str) -> str:
 
 
 def command_pattern(word: str) -> str:
-    """The regular expression of a command, of a `create-*` or of `*`. Raises ValueError."""
-    if not _COMMAND.fullmatch(word):
+    """The regular expression of a command, of a `create-*` or of `*`. Raises ValueError for what no command is like."""
+    pattern = "^" + word.replace("*", ".*") + "$"
+    is_one = word in COMMANDS if "*" not in word else _SOME_COMMANDS.fullmatch(word) and _some(pattern)
+    if not is_one:
+        near = difflib.get_close_matches(word, [*COMMANDS, *GROUPS], 1)
         raise ValueError(
-            f"{word!r} is not a command: write for example select, create-table, create-*, * or one of the groups"
-            f" {', '.join(GROUPS)}"
+            f"{word!r} is not a command: "
+            + (f"did you mean {near[0]}?" if near else "write for example select, create-table, create-* or *,")
+            + f" Groups are {', '.join(GROUPS)}"
         )
-    return "^" + word.replace("*", ".*") + "$"
+    return pattern
+
+
+def mark_of(word: str) -> str:
+    """The mark, or `*` for all. Raises ValueError for what is none."""
+    if word != "*" and word not in HARMLESS_MARKS | OTHER_MARKS:
+        raise ValueError(f"{word!r} is not a mark: there are * and {', '.join(sorted(HARMLESS_MARKS | OTHER_MARKS))}")
+    return word
+
+
+def _some(pattern: str) -> bool:
+    return any(re.match(pattern, command) for command in COMMANDS)
 
 
 def commands_of(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -109,5 +167,6 @@ def _pattern(glob: str, count: int, refuses: bool, what: str, examples: str) -> 
     if refuses:
         expressions[0] = rf"(?:\?|{expressions[0]})"
         if count == 3:
+            expressions[1] = rf"(?:\?|{expressions[1]})"
             expressions[2] = rf"(?:\*|{expressions[2]})"
     return "^" + r"\.".join(expressions) + "$"

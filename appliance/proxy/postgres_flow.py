@@ -194,7 +194,8 @@ class PostgresFlow:
             codec = "utf-8"
         claims = flow.identity.claims
         used = (secret.name,) if secret is not None else ()
-        self._setting = Setting(flow.plan.destination, startup.database, startup.user, used, codec)
+        is_utf8 = server.statuses.get(b"server_encoding") == b"UTF8"
+        self._setting = Setting(flow.plan.destination, startup.database, startup.user, used, codec, is_utf8)
         catalogue = await self._services.postgres.catalogue(
             server, flow.route, startup.database, plan.masks, self._limits
         )

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 from appliance.model.errors import Denied
 from appliance.model.recurring import Recurring
 from appliance.model.verdict import PostgresPlan, SqlOperation, Verdict
-from appliance.session.sql_operation import operation_of, unparsed
+from appliance.session.sql_operation import fast_path, operation_of, unparsed
 from appliance.sql.catalogue import Catalogue
 from appliance.sql.lineage import Flow, lineage
 from appliance.sql.normal import normal, shape
@@ -34,6 +34,7 @@ class Setting(NamedTuple):
     user: str
     credentials: tuple[str, ...]
     codec: str  # of the agent's texts, as Python names it
+    is_utf8: bool = False  # the server's encoding: there names are folded as they are here
 
 
 class Ruling(NamedTuple):
@@ -76,20 +77,7 @@ class Judge:
 
     def fastpath(self, oid: int) -> Ruling:
         """A FunctionCall message."""
-        operation = SqlOperation(
-            "sql",
-            "postgres",
-            self._setting.database,
-            self._setting.user,
-            "fastpath",
-            (),
-            (),
-            (),
-            (f"oid:{oid}",),
-            False,
-            (),
-            self._setting.credentials,
-        )
+        operation = fast_path(oid, self._setting.database, self._setting.user, self._setting.credentials)
         verdict = self.decider.verdict(operation)
         if verdict.decision == "allow" and not self.catalogue.is_empty:
             verdict = self._masked("opaque", "a function that is called by its number cannot be seen through")
@@ -111,7 +99,12 @@ class Judge:
         rulings = []
         for index, statement in enumerate(found):
             operation = operation_of(
-                statement, self._plan.search_path, setting.database, setting.user, setting.credentials
+                statement,
+                self._plan,
+                setting.database,
+                setting.user,
+                setting.credentials,
+                is_utf8=setting.is_utf8,
             )
             verdict = self.decider.verdict(operation)
             unnamed: tuple[int, ...] = ()

@@ -5,21 +5,27 @@ LIMITS
   are the agent's own, made by statements that were judged; they stand here under the schemas of the search path.
 - An unqualified function of one of the server's own names is taken for that; PostgreSQL takes another of the same name
   in the search path if its arguments fit better (chapter 10.3, Functions).
+- Which command a WITH changes something by is not told apart: all that may stand there count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from appliance.model.verdict import SqlOperation
+from appliance.model.verdict import PostgresPlan, SqlOperation
 from appliance.policy.server_functions import HARMLESS, OTHERS
 from appliance.policy.statements import CATALOGUE, part_of
 
-UNKNOWN_SCHEMA = "?"  # the search path is the agent's own
+UNKNOWN = "?"
+_IN_A_WITH = ("delete", "insert", "merge", "update")
+# RESET goes back to what the session was started with, and that is the plan's
+_SETTINGS = frozenset({"search-path", "standard-conforming-strings", "client-encoding", "role"})
 
 
 class Relation(Protocol):
+    """`schema` is "" where none is written."""
+
     @property
     def schema(self) -> str: ...
     @property
@@ -32,51 +38,68 @@ class Statement(Protocol):
     @property
     def command(self) -> str: ...
     @property
-    def reads(self) -> tuple[Relation, ...]: ...
+    def reads(self) -> Sequence[Relation]: ...
     @property
-    def writes(self) -> tuple[Relation, ...]: ...
+    def writes(self) -> Sequence[Relation]: ...
     @property
-    def columns(self) -> tuple[str, ...]: ...
+    def columns(self) -> Sequence[tuple[Relation | None, str]]: ...
     @property
-    def functions(self) -> tuple[str, ...]: ...
+    def functions(self) -> Sequence[str]: ...
     @property
     def where(self) -> bool: ...
     @property
-    def marks(self) -> tuple[str, ...]: ...
+    def marks(self) -> Sequence[str]: ...
+    @property
+    def inner(self) -> Sequence[Statement]: ...
 
 
 def operation_of(
-    statement: Statement, database: str, user: str, search_path: tuple[str, ...], credentials: tuple[str, ...]
+    statement: Statement,
+    plan: PostgresPlan,
+    database: str,
+    user: str,
+    credentials: tuple[str, ...],
+    *,
+    is_utf8: bool,
 ) -> SqlOperation:
     """The operation of a statement.
 
-    `search_path` is the plan's ("$user" is the schema named like the user); empty: the agent chose its own.
-    `credentials` are the names of the secrets that the session was opened with.
+    `credentials`: names of the secrets that the session was opened with. `is_utf8`: the server's encoding
+    (server_encoding) is UTF8, so that names that are not ASCII are folded there as they are here. EXECUTE is its
+    arguments only: what it executes is a statement of its own, which the session asks about, too.
     """
-    schemas = tuple(user if schema == "$user" else schema for schema in search_path) or (UNKNOWN_SCHEMA,)
+    schemas = tuple(user if schema == "$user" else schema for schema in plan.search_path) or (UNKNOWN,)
+    marks = set(statement.marks)
+    if "reset" in marks:
+        keeps_role = statement.command == "reset" and "all" in marks  # SET ROLE and its like are not for RESET ALL
+        marks -= _SETTINGS - ({"role"} if plan.role and not keeps_role else set())
+    if is_utf8:
+        marks.discard("non-ascii-name")
+    reads, writes = _relations(statement.reads, schemas), _relations(statement.writes, schemas)
     return SqlOperation(
         kind="sql",
         dialect="postgres",
         database=database,
         user=user,
         command=statement.command,
-        reads=_relations(statement.reads, schemas),
-        writes=_relations(statement.writes, schemas),
-        columns=_sorted(statement.columns),
+        inner=_sorted(_inner(statement)),
+        reads=reads,
+        writes=writes,
+        columns=_columns(statement.columns, {*reads, *writes}, schemas),
         functions=_sorted(full for name in statement.functions for full in _function(name, schemas)),
-        where=statement.where,
-        marks=_sorted(statement.marks),
+        where=statement.where and "where-constant" not in marks,
+        marks=_sorted(marks),
         credentials=_sorted(credentials),
     )
 
 
-def unparsed(database: str, user: str, credentials: tuple[str, ...]) -> SqlOperation:
+def unparsed(database: str, user: str, credentials: tuple[str, ...] = ()) -> SqlOperation:
     """The operation of a text that cannot be read as SQL."""
     return _bare("unparsed", (), database, user, credentials)
 
 
-def fast_path(oid: int, database: str, user: str, credentials: tuple[str, ...]) -> SqlOperation:
-    """The operation of a FunctionCall message (chapter 55.2.4), which names its function by number."""
+def fast_path(oid: int, database: str, user: str, credentials: tuple[str, ...] = ()) -> SqlOperation:
+    """The operation of a FunctionCall message (chapter 54.2.4), which names its function by number."""
     return _bare("fastpath", (f"oid:{oid}",), database, user, credentials)
 
 
@@ -84,36 +107,65 @@ def _bare(
     command: str, functions: tuple[str, ...], database: str, user: str, credentials: tuple[str, ...]
 ) -> SqlOperation:
     return SqlOperation(
-        "sql", "postgres", database, user, command, (), (), (), functions, False, (), _sorted(credentials)
+        "sql", "postgres", database, user, command, (), (), (), (), functions, False, (), _sorted(credentials)
     )
 
 
+def _inner(statement: Statement) -> set[str]:
+    found = set(_IN_A_WITH) if "writes-in-cte" in statement.marks else set()
+    for each in statement.inner:
+        found |= {each.command} | _inner(each)
+    return found
+
+
 def _relations(relations: Iterable[Relation], schemas: tuple[str, ...]) -> tuple[str, ...]:
-    return _sorted(full for each in relations for full in _relation(each.schema, each.name, schemas))
+    return _sorted(full for each in relations for full in _relation(each, schemas))
 
 
-def _relation(schema: str, name: str, schemas: tuple[str, ...]) -> list[str]:
-    """pg_catalog comes before the search path unless that names it (chapter 5.9.5)."""
-    part = part_of(name)
-    if schema:
-        return [f"{part_of(schema)}.{part}"]
-    if name in CATALOGUE:
+def _relation(relation: Relation, schemas: tuple[str, ...]) -> list[str]:
+    """pg_catalog comes before the search path unless that names it (chapter 5.10.5). All its relations begin with pg_,
+    and which of them there are depends on the version."""
+    part = part_of(relation.name)
+    if relation.schema:
+        return [f"{part_of(relation.schema)}.{part}"]
+    if relation.name in CATALOGUE:
         return [f"pg_catalog.{part}"]
-    found = [f"{_schema(each)}.{part}" for each in schemas]
-    return [f"pg_catalog.{part}", *found] if name.startswith("pg_") else found
+    found = _in_each(part, schemas)
+    return [f"pg_catalog.{part}", *found] if relation.name.startswith("pg_") else found
+
+
+def _columns(
+    columns: Iterable[tuple[Relation | None, str]], relations: set[str], schemas: tuple[str, ...]
+) -> tuple[str, ...]:
+    """A column whose relation is not known may be of each one in the statement."""
+    found: set[str] = set()
+    for relation, name in columns:
+        owners = _relation(relation, schemas) if relation is not None else relations or {f"{UNKNOWN}.{UNKNOWN}"}
+        column = name if name == "*" else part_of(name)
+        found.update(f"{owner}.{column}" for owner in owners)
+    return _sorted(found)
 
 
 def _function(name: str, schemas: tuple[str, ...]) -> list[str]:
-    if "." in name:
-        return [name]
+    """`name` is "name" or "schema.name", "operator(+)" or "operator(schema.+)"; pg_catalog is left out."""
+    before, schema, last = "", "", name
+    if name.startswith("operator("):
+        before, last = "operator(", name[len("operator(") : -1]
+    if "." in last:
+        schema, _, last = last.partition(".")
+        if "." in last or schema == "pg_catalog":  # a dot within a name: not to be told from the one between names
+            return [f"{UNKNOWN}.{before}{part_of(f'{schema}.{last}')}{')' * bool(before)}"]
+    part = f"{before}{part_of(last)}{')' * bool(before)}"
+    if schema:
+        return [f"{part_of(schema)}.{part}"]
     if name in HARMLESS or name in OTHERS:
-        return [f"pg_catalog.{name}"]
-    found = [f"{_schema(each)}.{part_of(name)}" for each in schemas]
-    return [f"pg_catalog.{part_of(name)}", *found] if name.startswith("pg_") else found
+        return [f"pg_catalog.{part}"]
+    found = _in_each(part, schemas)
+    return [f"pg_catalog.{part}", *found] if name.startswith("pg_") else found
 
 
-def _schema(name: str) -> str:
-    return name if name == UNKNOWN_SCHEMA else part_of(name)
+def _in_each(part: str, schemas: tuple[str, ...]) -> list[str]:
+    return [f"{schema if schema == UNKNOWN else part_of(schema)}.{part}" for schema in schemas]
 
 
 def _sorted(names: Iterable[str]) -> tuple[str, ...]:

@@ -65,6 +65,7 @@ def statement(command: str = "select", **changes: Any) -> SqlOperation:
     fields: dict[str, Any] = {
         "database": "shop",
         "user": "app",
+        "inner": (),
         "reads": ("public.orders",) if command == "select" else (),
         "writes": (),
         "columns": (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.policy.asking import claims, destination, operation, policy, spec
@@ -271,6 +271,7 @@ def test_what_refuses_takes_one_listed_name_as_enough_and_what_allows_needs_all(
 names = st.lists(st.sampled_from(["a", "b", "c"]), max_size=3, unique=True).map(sorted).map(tuple)
 
 
+@settings(deadline=None)  # a policy is compiled for each
 @given(names, names, names)
 def test_more_names_in_use_never_get_a_request_past_a_refusal(
     listed: tuple[str, ...], there: tuple[str, ...], more: tuple[str, ...]

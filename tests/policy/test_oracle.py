@@ -107,7 +107,7 @@ def judged(d: dict[str, Any], o: dict[str, Any]) -> str:
     return "deny"
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)  # a policy is compiled for each
 @given(st.lists(dest, max_size=4), asked_where, asked_who, st.lists(asked_what, min_size=1, max_size=6))
 def test_rego_and_oracle_agree(data: list[dict[str, Any]], where: Any, who: Any, what: list[dict[str, Any]]) -> None:
     for number, d in enumerate(data):

@@ -37,8 +37,10 @@ READER = policy(sql_spec(READ))
         (statement(reads=("pg_catalog.pg_type",)), "db/catalogue"),
         (statement(reads=("information_schema.columns",)), "db/catalogue"),
         (statement("begin"), "db/session"),
+        (statement("declare", inner=("select",), reads=("pg_catalog.pg_type",)), "db/catalogue"),
+        (statement("prepare", inner=("select",), reads=("public.orders",)), "db/read"),
+        (statement("explain", inner=("select",), reads=("public.orders",), marks=("explain",)), "db/read"),
         (statement("set"), "db/session"),
-        (statement("empty"), "db/session"),
     ],
 )
 def test_what_a_reader_does_every_day_just_works(operation: SqlOperation, rule: str) -> None:
@@ -60,6 +62,9 @@ def test_what_a_reader_does_every_day_just_works(operation: SqlOperation, rule: 
         statement(functions=("pg_catalog.now", "pg_catalog.of_a_later_version")),
         statement(marks=("dynamic",)),
         statement(marks=("a-mark-of-a-later-version",)),
+        statement(inner=("delete", "insert", "merge", "update"), marks=("cte", "writes-in-cte")),
+        statement("explain", inner=("delete",)),
+        statement("declare", inner=("execute",)),
         statement(reads=("pg_catalog.pg_stats",)),
         statement(reads=("pg_catalog.pg_type", "pg_catalog.pg_authid")),
         statement(reads=("information_schema.user_mapping_options",)),
@@ -107,6 +112,9 @@ GUARDED = policy(
         (statement(functions=("public.f",)), ("deny", "db/rest")),
         (statement("unparsed"), ("deny", "db/rest")),  # not held: nobody could tell what for
         (statement("begin"), ("allow", "db/any")),
+        (statement("explain", inner=("delete",), writes=("public.orders",)), ("hold", "db/whole")),
+        (statement(inner=("delete",), marks=("writes-in-cte",)), ("hold", "db/whole")),
+        (statement("create-view", inner=("select",), writes=("public.v",)), ("allow", "db/any")),
     ],
 )
 def test_rules_in_order(operation: SqlOperation, expected: tuple[str, str]) -> None:

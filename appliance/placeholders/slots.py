@@ -191,10 +191,13 @@ class Swapper:
 
     def named(self, path: str) -> str:
         """`path` for the record, which holds no placeholder: each stands there as its secret's name in braces."""
-        text = unquote_to_bytes(path)
+        return quote_from_bytes(self.without_placeholders(unquote_to_bytes(path)), safe="/!$&'()*+,;=:@{}")
+
+    def without_placeholders(self, text: bytes) -> bytes:
+        """Each of the job's placeholders as its secret's name in braces."""
         for placeholder, known in self._known.items():
             text = text.replace(placeholder, b"{%b}" % known.secret.name.encode())
-        return quote_from_bytes(text, safe="/!$&'()*+,;=:@{}")
+        return text
 
     def watcher(self) -> StrayWatcher:
         """Watches one body for placeholders."""

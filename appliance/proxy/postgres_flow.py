@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -55,7 +55,7 @@ class PostgresFlow:
         self._server: Server | None = None
         self._session: Session | None = None
         self._plan = PostgresPlan()
-        self._setting = Setting("", "", "", (), "utf-8")
+        self._setting = Setting("", "", "", (), "utf-8", True)
         self._lease: CompiledLease | None = None
         self._inbox: list[Frame] = []  # of the agent's
         self._replies: list[Frame] = []  # of the server's, while there is no lease
@@ -377,7 +377,7 @@ class PostgresFlow:
         lease = self._lease
         if lease is not None:
             text = lease.scrubber.text(text)[0]
-            text = lease.swapper.unnamed(text)
+            text = lease.swapper.without_placeholders(text)
         return text.decode(self._setting.codec, "replace")
 
     def _written(self, written: bool) -> None:
@@ -540,6 +540,10 @@ class PostgresFlow:
             await cancel(self._services.buffers, context, self._flow.route, self._limits, server.pid, server.key)
         except CoatcheckError as error:
             log.warning("postgres.cancel", flow=self._flow.id, error=str(error))
+
+
+def _is_utf8(statuses: Mapping[bytes, bytes]) -> bool:
+    return statuses.get(b"server_encoding", b"") == b"UTF8"
 
 
 def scrubber_of(lease: CompiledLease) -> Callable[[bytes], bytes] | None:

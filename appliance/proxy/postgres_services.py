@@ -9,6 +9,8 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from appliance.config.schema import Limits, Tls
+from appliance.lineage.catalogue import ROUTINES, Column, Routine, build, relations_query
+from appliance.lineage.relations import NO_CATALOGUE, Catalogue
 from appliance.model.errors import EnvironmentFailed
 from appliance.model.verdict import Mask
 from appliance.proxy.certificates import load_pair, upstream_context
@@ -17,7 +19,6 @@ from appliance.proxy.postgres_cancels import Cancels
 from appliance.proxy.postgres_upstream import Server
 from appliance.proxy.upstream import Route
 from appliance.session.postgres_judge import Judges
-from appliance.sql.catalogue import EMPTY, QUERIES, Catalogue, catalogue_of
 
 _CATALOGUE_LIFE: Final = 60.0  # seconds
 _CATALOGUES_MOST: Final = 256
@@ -54,14 +55,15 @@ class PostgresServices:
     ) -> Catalogue:
         """What the masks need to know of a database; asked of it once a minute. Raises EnvironmentFailed."""
         if not any(mask.columns or mask.names for mask in masks):
-            return EMPTY
+            return NO_CATALOGUE
         key = (route.host, route.address, route.port, database, masks)
         known = self._catalogues.get(key)
         now = time.monotonic()
         if known is not None and known[1] > now:
             return known[0]
-        answers = [await server.query(text, columns, limits.response_timeout) for text, columns in QUERIES]
-        made = catalogue_of(masks, answers)
+        columns = await server.query(relations_query(masks), len(Column._fields), limits.response_timeout)
+        routines = await server.query(ROUTINES, len(Routine._fields), limits.response_timeout)
+        made = build(masks, [Column(*row) for row in columns], [Routine(*row) for row in routines])
         self._catalogues[key] = (made, now + _CATALOGUE_LIFE)
         self._catalogues.move_to_end(key)
         while len(self._catalogues) > _CATALOGUES_MOST:

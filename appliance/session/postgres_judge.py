@@ -6,19 +6,24 @@ of this in common share it.
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple, Protocol
 
-from appliance.model.errors import Denied
+from appliance.lineage.lineage import Flow, lineage
+from appliance.lineage.relations import Catalogue
+from appliance.model.errors import Denied, PeerError
 from appliance.model.recurring import Recurring
 from appliance.model.verdict import PostgresPlan, SqlOperation, Verdict
+from appliance.policy.statements import function_pattern
 from appliance.session.sql_operation import fast_path, operation_of, unparsed
-from appliance.sql.catalogue import Catalogue
-from appliance.sql.lineage import Flow, lineage
-from appliance.sql.normal import normal, shape
-from appliance.sql.statements import Statement, Unparsed, statements
+from appliance.sql.copy import CopyOptions, copy_options
+from appliance.sql.normal import normal
+from appliance.sql.shape import shape
+from appliance.sql.statements import statements
 
 _KNOWN_MOST: Final = 2048  # texts
 _KNOWN_LARGEST: Final = 16_384  # bytes of one
+_BY_NAME: Final = frozenset(("execute", "fetch", "move", "close", "deallocate"))  # the session knows the names
 _UNREADABLE: Final = "<a statement that cannot be read>"
 
 
@@ -34,7 +39,7 @@ class Setting(NamedTuple):
     user: str
     credentials: tuple[str, ...]
     codec: str  # of the agent's texts, as Python names it
-    is_utf8: bool = False  # the server's encoding: there names are folded as they are here
+    is_utf8: bool  # the server's encoding: there names are folded as they are here
 
 
 class Ruling(NamedTuple):
@@ -47,7 +52,8 @@ class Ruling(NamedTuple):
     shape: str  # without constants
     verdict: Verdict
     unnamed: tuple[int, ...]
-    statement: Statement | None  # None: it cannot be read
+    flow: Flow | None  # where masked columns go; None: nothing is masked, or what it names says so
+    copy: CopyOptions | None = None  # of COPY … TO STDOUT
 
     @property
     def allowed(self) -> bool:
@@ -60,6 +66,7 @@ class Judge:
     def __init__(self, decider: Decider, plan: PostgresPlan, setting: Setting, catalogue: Catalogue) -> None:
         self.decider = decider
         self._plan = plan
+        self._opaque = [re.compile(function_pattern(glob)) for glob in plan.opaque_functions]
         self._setting = setting
         self.catalogue = catalogue
         self.strict = plan.judged or bool(plan.masks)  # what is not known is refused
@@ -77,8 +84,8 @@ class Judge:
 
     def fastpath(self, oid: int) -> Ruling:
         """A FunctionCall message."""
-        operation = fast_path(oid, self._setting.database, self._setting.user, self._setting.credentials)
-        verdict = self.decider.verdict(operation)
+        setting = self._setting
+        verdict = self.decider.verdict(fast_path(oid, setting.database, setting.user, setting.credentials))
         if verdict.decision == "allow" and not self.catalogue.is_empty:
             verdict = self._masked("opaque", "a function that is called by its number cannot be seen through")
         return Ruling("fastpath", b"", (), f"<function {oid}>", verdict, (), None)
@@ -87,32 +94,29 @@ class Judge:
         setting = self._setting
         try:
             words = text.decode(setting.codec)
-            found = statements(words)
+            utf8 = words.encode()
+            found = statements(utf8)
             flows = () if self.catalogue.is_empty else lineage(words, self.catalogue, self._plan.search_path)
-            shapes = [shape(words[each.start : each.end]) for each in found]
-        except (UnicodeDecodeError, Unparsed):
-            operation = unparsed(setting.database, setting.user, setting.credentials)
-            verdict = self.decider.verdict(operation)
+        except (UnicodeDecodeError, PeerError):
+            verdict = self.decider.verdict(unparsed(setting.database, setting.user, setting.credentials))
             if verdict.decision == "allow" and not self.catalogue.is_empty:
                 verdict = self._masked("unparsed", "a statement that cannot be read could show what is masked")
             return (Ruling("unparsed", b"", (), _UNREADABLE, verdict, (), None),)
         rulings = []
         for index, statement in enumerate(found):
             operation = operation_of(
-                statement,
-                self._plan,
-                setting.database,
-                setting.user,
-                setting.credentials,
-                is_utf8=setting.is_utf8,
+                statement, self._plan, setting.database, setting.user, setting.credentials, is_utf8=setting.is_utf8
             )
             verdict = self.decider.verdict(operation)
+            flow = flows[index] if flows and statement.command not in _BY_NAME else None
             unnamed: tuple[int, ...] = ()
-            if verdict.decision != "deny" and flows:
-                verdict, unnamed = self._hold_against_masks(flows[index], verdict)
-            tables = tuple(sorted({*operation.reads, *operation.writes}))
+            if verdict.decision != "deny" and flow is not None:
+                verdict, unnamed = self._hold_against_masks(flow, verdict)
             name = statement.name.encode(setting.codec, "replace")
-            rulings.append(Ruling(statement.command, name, tables, shapes[index], verdict, unnamed, statement))
+            tables = tuple(sorted({*operation.reads, *operation.writes}))
+            words_of_it = shape(utf8[statement.start : statement.end])
+            copy = copy_options(utf8[statement.start : statement.end]) if statement.command == "copy-out" else None
+            rulings.append(Ruling(statement.command, name, tables, words_of_it, verdict, unnamed, flow, copy))
         return tuple(rulings)
 
     def _hold_against_masks(self, flow: Flow, verdict: Verdict) -> tuple[Verdict, tuple[int, ...]]:
@@ -125,10 +129,14 @@ class Judge:
         for index in sorted(flow.expressions):
             if masks[index].expressions == "deny":
                 return self._masked(masks[index].name, "nothing may be computed from a masked column"), ()
-        opaque = [name for name in flow.opaque if name not in self._plan.opaque_functions]
+        opaque = [name for name in flow.opaque if not self._may_be_opaque(name)]
         if opaque:
             return self._masked("opaque", f"{opaque[0]} cannot be seen through: it could show what is masked"), ()
         return verdict, tuple(sorted(flow.expressions))
+
+    def _may_be_opaque(self, name: str) -> bool:
+        names = [name] if "." in name else [f"{schema}.{name}" for schema in self._plan.search_path]
+        return bool(names) and all(any(each.search(full) for each in self._opaque) for full in names)
 
     def _masked(self, name: str, reason: str) -> Verdict:
         return Verdict("deny", f"{self._setting.destination}/mask-{name}", reason)

@@ -17,7 +17,8 @@ from appliance.masking.values import detecting, masker
 from appliance.model.errors import Denied
 from appliance.model.verdict import Mask
 from appliance.session.postgres_judge import Ruling
-from appliance.sql.catalogue import Catalogue
+from appliance.lineage.relations import Catalogue
+from appliance.sql.copy import CopyOptions
 from appliance.wire.postgres import messages as m
 
 _TEXT_OID: Final = 25
@@ -44,7 +45,7 @@ class ResultMasks:
         return RowMasker(columns) if any(columns) else None
 
     def _column(self, field: m.Field, unnamed: tuple[int, ...]) -> Masker | None:
-        hidden = set(self._catalogue.masks_of(field.table_oid, field.attribute))
+        hidden = _indexes(self._catalogue.masks_of(field.table_oid, field.attribute))
         if not field.table_oid:
             hidden.update(unnamed)
         return self._hiding(hidden | self._named(field.name), field.type_oid, field.format == m.BINARY)
@@ -67,5 +68,58 @@ class ResultMasks:
                 maskers.append(one)
         return chain(maskers)
 
-    def copy(self, ruling: Ruling, binary: bool, columns: int) -> None:
-        raise Denied("mask-copy", "TODO")
+    def copy(self, ruling: Ruling, binary: bool, columns: int) -> CopyRows:
+        """Raises Denied where it is not certain what each column holds."""
+        flow = ruling.flow
+        output = flow.output if flow is not None else None
+        if ruling.copy is None or output is None or len(output) != columns:
+            raise Denied("mask-copy", "it cannot be told which columns of this COPY are masked; name them, or use SELECT")
+        names = ruling.copy.columns if len(ruling.copy.columns) == columns else ()
+        hiding: list[Masker | None] = []
+        for index, column in enumerate(output):
+            hidden = set(column.passes | column.expressions)
+            if names:
+                hidden |= self._named(names[index].encode(self._codec, "replace"))
+            hiding.append(self._hiding(hidden, 0 if binary else _TEXT_OID, binary))
+        return CopyRows(copy_masker(_format_of(ruling.copy, self._codec), hiding))
+
+
+class CopyRows:
+    """Runs of CopyData messages, masked."""
+
+    def __init__(self, masker: CopyMasker) -> None:
+        self._masker = masker
+
+    def mask(self, run: bytes) -> bytes:
+        out: list[bytes] = []
+        at = 0
+        while at < len(run):
+            end = at + 1 + int.from_bytes(run[at + 1 : at + 5], "big")
+            payload = self._masker.feed(run[at + 5 : end])
+            if payload:
+                out.append(write.copy_data(payload))
+            at = end
+        return b"".join(out)
+
+
+def _format_of(options: CopyOptions, codec: str) -> CopyFormat:
+    """With the defaults of its kind (documentation, COPY). Raises Denied for another encoding than the session's."""
+    if options.encoding:
+        raise Denied("mask-copy", "COPY with an ENCODING of its own cannot be masked")
+    if options.format == "binary":
+        return CopyFormat("binary")
+    csv = options.format == "csv"
+    quote = (options.quote or '"').encode(codec)
+    return CopyFormat(
+        options.format,
+        (options.delimiter or ("," if csv else "\t")).encode(codec),
+        ((("" if csv else "\\N") if options.null is None else options.null)).encode(codec),
+        options.header,
+        quote,
+        options.escape.encode(codec) if options.escape else quote,
+        frozenset(options.force_quote),
+    )
+
+
+def _indexes(bits: int) -> set[int]:
+    return {index for index in range(bits.bit_length()) if bits >> index & 1}

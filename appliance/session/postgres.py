@@ -330,7 +330,9 @@ class Session:
             if inner is not None:
                 if inner.verdict.decision != "allow":
                     return denied(inner.verdict)
-                if inner.name and prepared.step.kind == _PARSE:  # it would have to be followed through names that change
+                if (
+                    inner.name and prepared.step.kind == _PARSE
+                ):  # it would have to be followed through names that change
                     return Denied("unknown-statement", "EXECUTE of a statement that itself uses a name is not judged")
                 unnamed.update(inner.unnamed)
         elif command == "declare":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fnmatch import translate
 from typing import Final
 
+from appliance.lineage.relations import Catalogue
 from appliance.masking.detectors import Detector, chosen
 from appliance.masking.hiding import Token
 from appliance.masking.kinds import known
@@ -17,7 +18,6 @@ from appliance.masking.values import detecting, masker
 from appliance.model.errors import Denied
 from appliance.model.verdict import Mask
 from appliance.session.postgres_judge import Ruling
-from appliance.lineage.relations import Catalogue
 from appliance.sql.copy import CopyOptions
 from appliance.wire.postgres import messages as m
 
@@ -73,7 +73,9 @@ class ResultMasks:
         flow = ruling.flow
         output = flow.output if flow is not None else None
         if ruling.copy is None or output is None or len(output) != columns:
-            raise Denied("mask-copy", "it cannot be told which columns of this COPY are masked; name them, or use SELECT")
+            raise Denied(
+                "mask-copy", "it cannot be told which columns of this COPY are masked; name them, or use SELECT"
+            )
         names = ruling.copy.columns if len(ruling.copy.columns) == columns else ()
         hiding: list[Masker | None] = []
         for index, column in enumerate(output):
@@ -113,7 +115,7 @@ def _format_of(options: CopyOptions, codec: str) -> CopyFormat:
     return CopyFormat(
         options.format,
         (options.delimiter or ("," if csv else "\t")).encode(codec),
-        ((("" if csv else "\\N") if options.null is None else options.null)).encode(codec),
+        (("" if csv else "\\N") if options.null is None else options.null).encode(codec),
         options.header,
         quote,
         options.escape.encode(codec) if options.escape else quote,

@@ -17,7 +17,7 @@ from appliance.session.postgres_judge import Ruling
 from appliance.session.postgres_problem import refusal
 from appliance.wire.postgres import Frame, Frames, Message, Run, read, write
 from appliance.wire.postgres import messages as m
-from tests.session.postgres_model import DENIED, Model
+from tests.session.postgres_model import Model
 
 DENIED_WORDS = (b"drop", b"rows 3")
 ALLOW = Verdict("allow", "r")

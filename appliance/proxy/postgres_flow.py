@@ -197,7 +197,7 @@ class PostgresFlow:
         is_utf8 = server.statuses.get(b"server_encoding") == b"UTF8"
         self._setting = Setting(flow.plan.destination, startup.database, startup.user, used, codec, is_utf8)
         catalogue = await self._services.postgres.catalogue(
-            server, flow.route, startup.database, plan.masks, self._limits
+            server, flow.route, startup.database, plan.masks, self._limits, codec
         )
         judge = self._services.postgres.judges.get(flow.decider, plan, self._setting, catalogue)
         key = secret.value.reveal() if secret is not None else os.urandom(16)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ssl
 import time
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from appliance.config.schema import Limits, Tls
 from appliance.lineage.catalogue import ROUTINES, Column, Routine, build, relations_query
 from appliance.lineage.relations import NO_CATALOGUE, Catalogue
-from appliance.model.errors import EnvironmentFailed
+from appliance.model.errors import EnvironmentFailed, PeerError
 from appliance.model.verdict import Mask
 from appliance.proxy.certificates import load_pair, upstream_context
 from appliance.proxy.leases import CompiledLease
@@ -51,7 +52,7 @@ class PostgresServices:
         return self._context
 
     async def catalogue(
-        self, server: Server, route: Route, database: str, masks: tuple[Mask, ...], limits: Limits
+        self, server: Server, route: Route, database: str, masks: tuple[Mask, ...], limits: Limits, codec: str
     ) -> Catalogue:
         """What the masks need to know of a database; asked of it once a minute. Raises EnvironmentFailed."""
         if not any(mask.columns or mask.names for mask in masks):
@@ -63,9 +64,20 @@ class PostgresServices:
             return known[0]
         columns = await server.query(relations_query(masks), len(Column._fields), limits.response_timeout)
         routines = await server.query(ROUTINES, len(Routine._fields), limits.response_timeout)
-        made = build(masks, [Column(*row) for row in columns], [Routine(*row) for row in routines])
+        try:
+            made = build(
+                masks,
+                [Column(*_texts(row, codec)) for row in columns],
+                [Routine(*_texts(row, codec)) for row in routines],
+            )
+        except (ValueError, PeerError) as error:
+            raise EnvironmentFailed("upstream-catalogue", f"the database's catalogue makes no sense: {error}") from None
         self._catalogues[key] = (made, now + _CATALOGUE_LIFE)
         self._catalogues.move_to_end(key)
         while len(self._catalogues) > _CATALOGUES_MOST:
             self._catalogues.popitem(last=False)
         return made
+
+
+def _texts(row: Sequence[bytes | None], codec: str) -> list[Any]:
+    return [None if value is None else value.decode(codec) for value in row]

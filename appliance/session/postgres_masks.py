@@ -9,6 +9,7 @@ from fnmatch import translate
 from typing import Final
 
 from appliance.lineage.relations import Catalogue
+from appliance.masking.copy import CopyFormat, CopyMasker, copy_masker
 from appliance.masking.detectors import Detector, chosen
 from appliance.masking.hiding import Token
 from appliance.masking.kinds import known
@@ -20,6 +21,7 @@ from appliance.model.verdict import Mask
 from appliance.session.postgres_judge import Ruling
 from appliance.sql.copy import CopyOptions
 from appliance.wire.postgres import messages as m
+from appliance.wire.postgres import write
 
 _TEXT_OID: Final = 25
 
@@ -83,7 +85,7 @@ class ResultMasks:
             if names:
                 hidden |= self._named(names[index].encode(self._codec, "replace"))
             hiding.append(self._hiding(hidden, 0 if binary else _TEXT_OID, binary))
-        return CopyRows(copy_masker(_format_of(ruling.copy, self._codec), hiding))
+        return CopyRows(copy_masker(_format_of(ruling.copy, names, columns, self._codec), hiding))
 
 
 class CopyRows:
@@ -104,7 +106,7 @@ class CopyRows:
         return b"".join(out)
 
 
-def _format_of(options: CopyOptions, codec: str) -> CopyFormat:
+def _format_of(options: CopyOptions, names: Sequence[str], columns: int, codec: str) -> CopyFormat:
     """With the defaults of its kind (documentation, COPY). Raises Denied for another encoding than the session's."""
     if options.encoding:
         raise Denied("mask-copy", "COPY with an ENCODING of its own cannot be masked")
@@ -119,7 +121,11 @@ def _format_of(options: CopyOptions, codec: str) -> CopyFormat:
         options.header,
         quote,
         options.escape.encode(codec) if options.escape else quote,
-        frozenset(options.force_quote),
+        frozenset(
+            index
+            for index in range(columns)
+            if "*" in options.force_quote or (names and names[index] in options.force_quote)
+        ),
     )
 
 

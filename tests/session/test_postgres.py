@@ -107,11 +107,11 @@ def seen(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-TEXTS = st.sampled_from(
-    [b"rows 1", b"rows 2", b"rows 3", b"drop", b"fail", b"begin", b"commit", b"rollback", b"", b"prepare p rows 1"]
-    + [b"prepare p drop", b"execute p", b"begin; rows 2", b"rows 1; drop; rows 2", b"rows 2; fail; rows 1", b"; ;"]
-    + [b"prepare q rows 2; execute q"]
+WORDS = (
+    "rows 1|rows 2|rows 3|drop|fail|begin|commit|rollback||prepare p rows 1|prepare p drop|execute p|begin; rows 2"
+    "|rows 1; drop; rows 2|rows 2; fail; rows 1|; ;|prepare q rows 2; execute q"
 )
+TEXTS = st.sampled_from(WORDS.encode().split(b"|"))
 SINGLE = TEXTS.filter(lambda text: b";" not in text)
 NAMES = st.sampled_from([b"", b"a", b"p"])
 SYNC = st.just(write.sync())
@@ -124,21 +124,15 @@ EXTENDED = st.one_of(
     NAMES.map(lambda name: write.execute(name, 0)),
     st.just(write.flush()),
 )
+DATA, DONE, SYNCED = write.copy_data(b"x\n"), write.copy_done(), write.sync()
+COPY_EXTENDED = write.parse(b"", b"copyin") + write.bind(b"", b"") + write.execute(b"", 0)
 COPY = st.sampled_from(
     [
-        [write.query(b"copyin"), write.copy_data(b"x\n"), write.copy_done()],
-        [write.query(b"rows 1; copyin; rows 2"), write.copy_data(b"x\n"), write.copy_data(b"x\n"), write.copy_done()],
-        [write.query(b"copyin; copyin"), write.copy_done(), write.copy_data(b"x\n"), write.copy_fail("no")],
-        [
-            write.parse(b"", b"copyin"),
-            write.bind(b"", b""),
-            write.execute(b"", 0),
-            write.sync(),
-            write.copy_data(b"x\n"),
-        ]
-        + [write.copy_done(), write.sync()],
-        [write.parse(b"", b"copyin"), write.bind(b"", b""), write.execute(b"", 0), write.flush(), write.copy_fail("no")]
-        + [write.sync()],
+        [write.query(b"copyin"), DATA, DONE],
+        [write.query(b"rows 1; copyin; rows 2"), DATA, DATA, DONE],
+        [write.query(b"copyin; copyin"), DONE, DATA, write.copy_fail("no")],
+        [COPY_EXTENDED, SYNCED, DATA, DONE, SYNCED],
+        [COPY_EXTENDED, write.flush(), write.copy_fail("no"), SYNCED],
     ]
 )
 CONVERSATIONS = st.lists(
@@ -164,8 +158,9 @@ def test_an_agent_sees_a_server_that_refuses_by_itself(
             if sizes:
                 through.deliver(sizes.pop())
         through.drain()
-    except PeerError as error:  # stricter than the server: what is no COPY data while it takes them
-        assert error.code == "postgres-state"
+    except PeerError as error:
+        if error.code != "postgres-state":  # stricter than the server: what is no COPY data while it takes them
+            raise
         got = seen(through.to_agent)
         assert got == expected[: len(got)]
         return

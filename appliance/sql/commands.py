@@ -239,7 +239,7 @@ def name_of(kind: str, node: Node) -> str:
 
 
 def is_all(kind: str, node: Node) -> bool:
-    """Whether the statement is about all that there is: DEALLOCATE, CLOSE, RESET, SHOW, DISCARD ALL, UNLISTEN *."""
+    """Whether the statement is about all that there is: RESET ALL, UNLISTEN *, VACUUM of no table, …"""
     match kind:
         case "DeallocateStmt":
             return bool(node.get("isall"))
@@ -251,6 +251,10 @@ def is_all(kind: str, node: Node) -> bool:
             return text_of(node, "kind") == "VAR_RESET_ALL"
         case "VariableShowStmt":
             return text_of(node, "name").lower() == "all"
+        case "VacuumStmt":
+            return not nodes_of(node, "rels")
+        case "ClusterStmt" | "ReindexStmt":
+            return node_of(node, "relation") is None
         case "DiscardStmt":
             return text_of(node, "target") == "DISCARD_ALL"
     return False

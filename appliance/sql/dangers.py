@@ -80,6 +80,13 @@ SETTING_MARKS: Final[dict[str, str]] = {
     "client_encoding": "client-encoding",
 }
 
+# Functions of one row that give its values away: `users.to_json` calls one without a call's form (documentation, "Using
+# Composite Types in Queries"), if the table has no such column.
+_ROW_FUNCTIONS: Final = """any_value array_agg concat hash_record json_agg json_agg_strict json_build_array
+    json_build_object jsonb_agg jsonb_agg_strict jsonb_build_array jsonb_build_object mode quote_literal quote_nullable
+    record_out record_send row_to_json to_json to_jsonb"""
+ROW_FUNCTIONS: Final = frozenset(_ROW_FUNCTIONS.split())
+
 # The operators that PostgreSQL 15 to 18 bring with them (pg_operator.oprname).
 _OPERATORS: Final = """!! !~ !~* !~~ !~~* # ## #- #> #>> % & && &< &<| &> * *< *<= *<> *= *> *>= + - -> ->> -|- / < <->
     << <<= <<| <= <> <@ <^ = > >= >> >>= >^ ? ?# ?& ?- ?-| ?| ?|| @ @-@ @> @? @@ @@@ ^ ^@ | |&> |/ |>> || ||/ ~ ~* ~<=~

@@ -251,6 +251,25 @@ def _create_schema(reading: Reading, node: Node, scope: Scope) -> None:
         reading.marks.add("search-path")  # what stands in it is made with the new schema before the path
 
 
+def _contents(reading: Reading, node: Node, scope: Scope) -> None:
+    thing = node_of(node, "object")
+    _objects(reading, text_of(node, "objtype"), [thing] if thing is not None else [])
+
+
+def _import(reading: Reading, node: Node, scope: Scope) -> None:
+    reading.marks.add("remote")
+    if text_of(node, "list_type") != "FDW_IMPORT_SCHEMA_LIMIT_TO":
+        reading.marks.add("all-in-schema")
+        return
+    for item in nodes_of(node, "table_list"):
+        _, table = unwrap(item)
+        reading.writes.add(reading.relation_named([text_of(node, "local_schema"), text_of(table, "relname")]))
+
+
+def _remote(reading: Reading, node: Node, scope: Scope) -> None:
+    reading.marks.add("remote")
+
+
 def _load(reading: Reading, node: Node, scope: Scope) -> None:
     reading.marks.add("file")
 
@@ -344,7 +363,15 @@ DEFINITIONS: Final[dict[str, Handler]] = {
     "VacuumRelation": _vacuum_relation,
     "VariableSetStmt": _set,
     "ViewStmt": _view,
+    "AlterExtensionContentsStmt": _contents,
+    "AlterForeignServerStmt": _remote,
     "AlterFunctionStmt": _actions,
+    "AlterSubscriptionStmt": _remote,
+    "AlterUserMappingStmt": _remote,
+    "CreateForeignServerStmt": _remote,
+    "CreateSubscriptionStmt": _remote,
+    "CreateUserMappingStmt": _remote,
+    "ImportForeignSchemaStmt": _import,
     "CreateTableAsStmt": _create_table_as,
     "PrepareStmt": _nothing,
 }

@@ -1,9 +1,8 @@
 """A key under which texts that differ in constants alone fall together, so that one analysis serves all of them.
 
 Whenever `normal(a) == normal(b)`, and both are not None, either neither text parses or both hold the same statements
-(one, or none) in all that `statements` says but `start` and `end`, and the same `shape`. It is a prefilter, no lexer:
-where anything stands in a text that could make its reading of quotes or numbers differ from the server's, there is no
-key.
+(one, or none) in all that `statements` says but `start` and `end`, and the same `shape`. It is no lexer: where anything
+stands in a text that could make its reading of quotes or numbers differ from the server's, there is no key.
 
 Why it is sound. The regular expressions and the server's lexer agree on where '…' and "…" begin and end until the first
 comment, backslash, dollar quote or U&; whatever would part them stands in the key itself, before they part, and makes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from appliance.sql.dangers import ALL_OF_SETTINGS, OPERATORS
+from appliance.sql.dangers import ALL_OF_SETTINGS, OPERATORS, ROW_FUNCTIONS
 from appliance.sql.grammar import Node, Value, node_of, nodes_of, strings, text_of, unwrap
 from appliance.sql.reading import Handler, Reading, Relation, Scope, is_star
 
@@ -76,6 +76,8 @@ def _update(reading: Reading, node: Node, scope: Scope) -> None:
     reading.assigned(target, nodes_of(node, "targetList"), scope)
     _condition(reading, node, target, scope)
     reading.returning(node, target, scope)
+    if target.name == "pg_settings":  # its rule calls set_config
+        reading.marks |= ALL_OF_SETTINGS | {"dynamic"}
     if _mentions_columns(node.get("targetList")):
         reading.reads.add(target)
 
@@ -156,6 +158,9 @@ def _column_ref(reading: Reading, node: Node, scope: Scope) -> None:
         for alias, relation in place.tables:
             if alias == names[0]:
                 reading.column(relation, names[1])
+                if names[1] in ROW_FUNCTIONS:
+                    reading.column(relation, "*")
+                    reading.functions.add(names[1])
                 return
             if relation is not None and len(names) > 2 and relation == Relation(names[-3], names[-2]):
                 reading.column(relation, names[-1])
@@ -180,6 +185,13 @@ def _bare_column(reading: Reading, name: str, scope: Scope) -> None:
         reading.column(relations.pop(), name)
     elif not whole:
         reading.column(None, name)
+
+
+def _index_element(reading: Reading, node: Node, scope: Scope) -> None:
+    name = text_of(node, "name")
+    if name:
+        _bare_column(reading, name, scope)
+    reading.later(node.get("expr"), scope)
 
 
 def _operator(reading: Reading, names: list[str]) -> None:
@@ -281,6 +293,7 @@ QUERIES: Final[dict[str, Handler]] = {
     "ColumnRef": _column_ref,
     "DeleteStmt": _delete,
     "FuncCall": _func_call,
+    "IndexElem": _index_element,
     "InsertStmt": _insert,
     "JsonFuncExpr": _json_function,
     "MergeStmt": _merge,

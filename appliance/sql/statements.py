@@ -12,10 +12,13 @@ Marks, beside the command, the relations and the functions:
                            what functions (and COPY, LOAD) reach: `appliance.sql.dangers`
     search-path, role, standard-conforming-strings, client-encoding, set-other
                            a setting of that kind changes, by SET, RESET, DISCARD ALL, set_config, ALTER … SET or a
-                           function's SET; set_config of a name that is computed has them all
+                           function's SET; set_config of a name that is computed has them all, and so has UPDATE
+                           pg_settings
     reset                  … and it goes back to what it was at the start of the session (RESET, SET … TO DEFAULT)
     set-transaction        SET TRANSACTION, SET SESSION CHARACTERISTICS
-    all                    it is about all there are: DEALLOCATE ALL, CLOSE ALL, UNLISTEN *, RESET ALL, DISCARD ALL
+    all                    it is about all there are: DEALLOCATE ALL, CLOSE ALL, UNLISTEN *, RESET ALL, DISCARD ALL,
+                           VACUUM, ANALYZE, CLUSTER and REINDEX that name no relation
+    cascade                DROP, TRUNCATE, REVOKE … CASCADE
     all-in-schema          GRANT … ON ALL TABLES IN SCHEMA, or on what will be made
     membership             GRANT and REVOKE of roles
     backslash              a backslash in '…': another string when standard_conforming_strings is off
@@ -109,6 +112,8 @@ def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> 
         marks.add("reset")
     if is_all(kind, node):
         marks.add("all")
+    if text_of(node, "behavior") == "DROP_CASCADE":
+        marks.add("cascade")
     return Statement(
         command,
         tuple(sorted(reads)),

@@ -12,8 +12,9 @@ from tests.world import World
 from tests.world.pki import TestAuthority
 
 
-@pytest.fixture(scope="module")
-def direct() -> Iterator[Session]:
+@pytest.fixture(scope="module", params=["direct"])
+def way(request: pytest.FixtureRequest) -> Iterator[Session]:
+    """A server, and one of the ways to it."""
     with World() as world:
         authority = TestAuthority(world.dir)
         with Server(world, authority):

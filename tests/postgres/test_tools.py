@@ -57,24 +57,24 @@ def test_psql(way: Session) -> None:
 @pytest.mark.parametrize("how", ["pgpass", "service", "url", "conninfo", "prompt"])
 def test_ways_to_give_the_password(way: Session, folder: Path, how: str) -> None:
     """The variables of PGPASSWORD's kind are taken away, so that nothing else can have given it."""
-    password, env = way.password, {"HOME": str(folder)}
+    env = {"HOME": str(folder)}
     command = f"{_PSQL} -c 'select current_user'"
     if how == "pgpass":
-        (folder / ".pgpass").write_text(f"{HOST}:{PORT}:{DATABASE}:app:{password}\n")
-        # libpq wants it to be the user's own, and private
-        script = f"cp $HOME/.pgpass $HOME/own && chmod 600 $HOME/own && PGPASSFILE=$HOME/own {command}"
+        write = f'echo "{HOST}:{PORT}:{DATABASE}:app:$P" >$HOME/.pgpass; chmod 600 $HOME/.pgpass'
+        script = f"{write}; PGPASSFILE=$HOME/.pgpass {command}"  # libpq asks the account's home, and it has none
     elif how == "service":
-        lines = [f"host={HOST}", f"port={PORT}", f"dbname={DATABASE}", "user=app", f"password={password}"]
-        (folder / ".pg_service.conf").write_text("\n".join(["[mine]", *lines, "sslmode=verify-full", ""]))
-        script = f"unset PGHOST PGPORT PGDATABASE PGUSER; PGSERVICE=mine {command}"
+        lines = ["[mine]", f"host={HOST}", f"port={PORT}", f"dbname={DATABASE}", "user=app", "sslmode=verify-full"]
+        (folder / "service").write_text("\n".join([*lines, ""]))
+        write = "cp $HOME/service $HOME/full; echo password=$P >>$HOME/full; export PGSERVICEFILE=$HOME/full"
+        script = f"unset PGHOST PGPORT PGDATABASE PGUSER; {write}; PGSERVICE=mine {command}"
     elif how == "url":
-        script = f"unset PGHOST PGUSER; {command} 'postgresql://app:{password}@{HOST}:{PORT}/{DATABASE}'"
+        script = f'unset PGHOST PGUSER; {command} "postgresql://app:$P@{HOST}:{PORT}/{DATABASE}"'
     elif how == "conninfo":
-        script = f"unset PGHOST PGUSER; {command} 'host={HOST} user=app password={password}'"
+        script = f'unset PGHOST PGUSER; {command} "host={HOST} user=app password=$P"'
     else:
-        env |= {"TYPED": password, "PROGRAM": _AT_A_TERMINAL}
-        script = f'exec {sys.executable} -c "$PROGRAM"'
-    done = way.run(["sh", "-c", f"unset PGPASSWORD; {script}"], env=env, timeout=60)
+        env["PROGRAM"] = _AT_A_TERMINAL
+        script = f'export TYPED="$P"; exec {sys.executable} -c "$PROGRAM"'
+    done = way.run(["sh", "-c", f"P=$PGPASSWORD; unset PGPASSWORD; {script}"], env=env, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.split()[-1] == "app"
 

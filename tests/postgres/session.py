@@ -19,7 +19,6 @@ class Session(Protocol):
     """What a test knows of the way to the server."""
 
     name: str
-    password: str
 
     def run(self, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]: ...
 
@@ -53,7 +52,6 @@ class Direct:
 
     def __init__(self, world: World, authority: Path, *, names: Sequence[str] = (HOST,)) -> None:
         self.world = world
-        self.password = PASSWORD
         self._hosts = world.dir / "hosts"
         self._hosts.write_text(f"127.0.0.1 localhost\n{OUTSIDE4} {' '.join(names)}\n")
         self._trust = trust(authority)
@@ -67,6 +65,6 @@ class Direct:
         return self.world.run(
             argv,
             mounts={"/etc/hosts": str(self._hosts)},
-            env={**base, **variables(self.password), **self._trust, **(env or {})},
+            env={**base, **variables(PASSWORD), **self._trust, **(env or {})},
             **options,
         )

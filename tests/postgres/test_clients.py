@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
-def test_client(direct: Session, folder: Path, program: Program) -> None:
-    done = direct.run(program.build(folder), timeout=120)
+def test_client(way: Session, folder: Path, program: Program) -> None:
+    done = way.run(program.build(folder), timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == program.expected, done.stderr

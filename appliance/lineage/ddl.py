@@ -65,12 +65,12 @@ class Definitions(Queries):
             if what not in RELATION_KINDS:
                 self.unseen(words(kind))
             if what == pb.OBJECT_SCHEMA:
-                self.writes |= self.catalogue.masks_of_schema(node.subname)
+                self.keep(self.catalogue.masks_of_schema(node.subname))
         if kind == "create_schema_stmt":
             for each in node.schema_elts:
                 inner, statement = kind_of(each)
                 if inner == "view_stmt":
-                    self.writes |= self.query(statement.query, Scope([], {}, None)).masks()
+                    self.keep(self.query(statement.query, Scope([], {}, None)).masks())
                 else:
                     self.define(inner, statement)
             return
@@ -96,13 +96,13 @@ class Definitions(Queries):
                     self.reference(inner)
                 if kind == "range_var":
                     if field.name != "pktable":
-                        self.writes |= self.table(inner).masks()
+                        self.keep(self.table(inner).masks())
                 elif kind == "table_like_clause":
                     continue  # its columns, not its rows
                 elif kind == "index_elem" and inner.name:
-                    self.probes |= self.index_element(inner, scope)
+                    self.compare(self.index_element(inner, scope))
                 elif kind in READ:
-                    self.writes |= self.masks(each, scope)
+                    self.keep(self.masks(each, scope))
                 else:
                     self.through(inner, scope, new=new and kind == "create_stmt")
 
@@ -111,6 +111,6 @@ class Definitions(Queries):
         columns = self.table(node.pktable)
         given = text_of(node.pk_attrs)
         for name in given:
-            self.probes |= columns.find(name)[0].all()
+            self.compare(columns.find(name)[0].all())
         if not given:
-            self.probes |= columns.masks()
+            self.compare(columns.masks())

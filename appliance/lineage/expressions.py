@@ -124,11 +124,22 @@ class Expressions:
     def unseen(self, what: str) -> None:
         self.opaque[what] = None
 
+    # (Methods, for what they are given is found first: in `self.probes |= f()` the left side is read before the call.)
+
+    def compare(self, masks: int) -> None:
+        self.probes |= masks
+
+    def keep(self, masks: int) -> None:
+        self.writes |= masks
+
+    def show(self, masks: int) -> None:
+        self.expressions |= masks
+
     def not_understood(self, kind: str) -> Taint:
         masks = self.catalogue.all_masks
         self.unseen(kind)
-        self.expressions |= masks
-        self.probes |= masks
+        self.show(masks)
+        self.compare(masks)
         return Taint(0, masks)
 
     def call(self, name: Sequence[str]) -> None:
@@ -164,10 +175,10 @@ class Expressions:
         return masks
 
     def probe(self, node: pb.Node, scope: Scope) -> None:
-        self.probes |= self.masks(node, scope)
+        self.compare(self.masks(node, scope))
 
     def probe_all(self, nodes: Iterable[pb.Node], scope: Scope) -> None:
-        self.probes |= self.all_of(nodes, scope)
+        self.compare(self.all_of(nodes, scope))
 
     def value(self, wrapped: pb.Node, scope: Scope) -> Taint:
         """What an expression carries. What it does beside that is added to what was found."""
@@ -224,7 +235,7 @@ class Expressions:
 
     def loud(self, masks: int) -> int:
         """Errors repeat values here ("invalid input syntax for type integer: …"), wherever the expression stands."""
-        self.expressions |= masks
+        self.show(masks)
         return masks
 
     def column(self, node: pb.ColumnRef, scope: Scope) -> Taint:
@@ -307,15 +318,15 @@ class Expressions:
             order |= self.window(node.over, scope)
         if node.agg_distinct:
             order |= masks
-        self.probes |= order
+        self.compare(order)
         masks |= order
         last = name[-1] if name else ""
         if last not in builtins.QUIET_FUNCTIONS:
             self.loud(masks)
         if last in builtins.SET_RETURNING:
-            self.probes |= masks
+            self.compare(masks)
         if last in builtins.EFFECTS:
-            self.writes |= masks
+            self.keep(masks)
         return masks
 
     def window(self, node: pb.WindowDef, scope: Scope) -> int:

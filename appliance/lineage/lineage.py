@@ -157,20 +157,20 @@ class Statements(Definitions):
             return self.copy(statement)
         if kind == "explain_stmt":
             masks = self.result(statement.query).whole().made  # what would be passed is not shown
-            self.expressions |= masks
+            self.show(masks)
             return NOTHING
         if kind in ("prepare_stmt", "declare_cursor_stmt"):
             return self.result(statement.query)
         if kind == "execute_stmt":
             masks = self.all_of(statement.params, Scope([], {}, None))
-            self.expressions |= masks
-            self.writes |= masks
+            self.show(masks)
+            self.keep(masks)
             return self.known("EXECUTE", self.prepared.get(statement.name))
         if kind == "fetch_stmt":
             columns = self.known("FETCH", self.cursors.get(statement.portalname))
             return NOTHING if statement.ismove else columns
         if kind in ("create_table_as_stmt", "view_stmt"):
-            self.writes |= self.result(statement.query).masks()
+            self.keep(self.result(statement.query).masks())
             return NOTHING
         if kind == "call_stmt":
             self.masks(pb.Node(func_call=statement.funccall), Scope([], {}, None))
@@ -183,9 +183,9 @@ class Statements(Definitions):
         if flow is None:
             self.unseen(what)
             return UNKNOWN
-        self.expressions |= bits(flow.expressions)
-        self.probes |= bits(flow.probes)
-        self.writes |= bits(flow.writes)
+        self.show(bits(flow.expressions))
+        self.compare(bits(flow.probes))
+        self.keep(bits(flow.writes))
         for name in flow.opaque:
             self.unseen(name)
         if flow.output is not None:
@@ -208,7 +208,7 @@ class Statements(Definitions):
         else:
             columns = self.query(node.query, scope)
         if node.filename or node.is_program:
-            self.writes |= columns.masks()
+            self.keep(columns.masks())
             self.unseen("COPY TO PROGRAM" if node.is_program else "COPY TO file")
             return NOTHING
         return columns

@@ -54,17 +54,17 @@ class Queries(Expressions):
         else:
             columns = self.simple_select(node, scope)
         for key in node.sort_clause:
-            self.probes |= self.key(key.sort_by.node, scope, columns)
+            self.compare(self.key(key.sort_by.node, scope, columns))
         self.probe(node.limit_count, scope)
         self.probe(node.limit_offset, scope)
         if node.HasField("into_clause"):
-            self.writes |= columns.masks()
+            self.keep(columns.masks())
         return columns
 
     def set_operation(self, node: pb.SelectStmt, scope: Scope) -> Columns:
         columns = one_above_the_other(self.select(node.larg, scope), self.select(node.rarg, scope))
         if not (node.op == pb.SETOP_UNION and node.all):
-            self.probes |= columns.masks()  # rows are compared with each other
+            self.compare(columns.masks())  # rows are compared with each other
         return columns
 
     def rows(self, lists: Iterable[pb.Node], scope: Scope) -> Columns:
@@ -80,19 +80,19 @@ class Queries(Expressions):
         self.probe(node.where_clause, scope)
         for window in node.window_clause:
             masks = self.window(window.window_def, scope)
-            self.probes |= masks
+            self.compare(masks)
             scope.windows[window.window_def.name] = masks
         columns = self.targets(node.target_list, scope, sources)
         for key in node.group_clause:
-            self.probes |= self.key(key, scope, columns)
+            self.compare(self.key(key, scope, columns))
         if node.group_distinct:
-            self.probes |= columns.masks()
+            self.compare(columns.masks())
         self.probe(node.having_clause, scope)
         for key in node.distinct_clause:
             if key.WhichOneof("node") is None:  # DISTINCT, without ON: all columns are compared
-                self.probes |= columns.masks()
+                self.compare(columns.masks())
             else:
-                self.probes |= self.key(key, scope, columns)
+                self.compare(self.key(key, scope, columns))
         return columns
 
     def key(self, node: pb.Node, scope: Scope, columns: Columns) -> int:
@@ -175,7 +175,7 @@ class Queries(Expressions):
                 return self.from_function(item, scope)
             if kind in ("range_table_func", "json_table"):
                 masks = self.value(node, scope.beside(list(scope.items))).all()
-                self.probes |= masks  # how many rows there are
+                self.compare(masks)  # how many rows there are
                 names = table_function_columns(item)
                 columns = Columns(names, [Taint(0, masks)] * len(names), rest=Taint(0, masks), complete=False)
                 return self.named(item.alias, columns, scope)
@@ -236,7 +236,7 @@ class Queries(Expressions):
             shared = names_of_both(left, right)
         if shared is None:  # every column may be compared with, and stand for, one of the other side
             masks = columns.masks()
-            self.probes |= masks
+            self.compare(masks)
             columns = Columns(columns.names, columns.taints, rest=Taint(0, masks), complete=False)
             scope.items.append(Item("", columns))
         elif shared:
@@ -254,7 +254,7 @@ class Queries(Expressions):
         """USING: the columns of that name on both sides are compared, and become one."""
         taints = [Taint(0, left.find(name)[0].all() | right.find(name)[0].all()) for name in shared]
         using = Columns(shared, taints)
-        self.probes |= using.masks()
+        self.compare(using.masks())
         scope.items.append(Item(node.join_using_alias.aliasname, using))
         parts = [using]
         for side in (left, right):
@@ -279,7 +279,7 @@ class Queries(Expressions):
             for definitions in items[1:]:
                 names += [column.column_def.colname for column in definitions.list.items]
         names += [column.column_def.colname for column in node.coldeflist]
-        self.probes |= masks  # how many rows there are
+        self.compare(masks)  # how many rows there are
         taint = Taint(0, masks)
         names = [*text_of(node.alias.colnames), *names]
         if node.ordinality and not node.alias.colnames:
@@ -328,7 +328,7 @@ class Queries(Expressions):
         if not names:
             return columns
         masks = columns.masks()
-        self.probes |= masks
+        self.compare(masks)
         return Columns(
             [*columns.names, *names],
             [*columns.taints, *[Taint(0, masks)] * len(names)],
@@ -361,14 +361,14 @@ class Queries(Expressions):
         for node in nodes:
             masks = self.masks(node, scope)
             own = target.find(node.res_target.name)[0].passed if target.certain and target.complete else 0
-            self.writes |= masks & ~own
+            self.keep(masks & ~own)
 
     def insert(self, node: pb.InsertStmt, outer: Scope) -> Columns:
         scope = Scope([], {}, outer)
         if node.HasField("with_clause"):
             self.with_clause(node.with_clause, scope)
         if node.HasField("select_stmt"):
-            self.writes |= self.query(node.select_stmt, scope.beside([])).masks()
+            self.keep(self.query(node.select_stmt, scope.beside([])).masks())
         target = self.target(node.relation, scope)
         self.probe_all(node.cols, scope)
         if node.HasField("on_conflict_clause"):
@@ -379,7 +379,7 @@ class Queries(Expressions):
         """`excluded` is the row that was to be inserted: what a masked column gave it is among `writes` already."""
         if node.HasField("infer"):
             for each in node.infer.index_elems:
-                self.probes |= self.index_element(each.index_elem, scope)
+                self.compare(self.index_element(each.index_elem, scope))
             self.probe(node.infer.where_clause, scope)
         inner = scope.beside([*scope.items, Item("excluded", clean_like(target))])
         self.assign(node.target_list, inner, target)
@@ -422,8 +422,8 @@ class Queries(Expressions):
             clause = each.merge_when_clause
             self.probe(clause.condition, scope)
             if clause.command_type == pb.CMD_INSERT:
-                self.writes |= self.all_of(clause.values, scope)
-                self.writes |= self.all_of(clause.target_list, scope)
+                self.keep(self.all_of(clause.values, scope))
+                self.keep(self.all_of(clause.target_list, scope))
             else:
                 self.assign(clause.target_list, scope, target)
         return self.returning(node.returning_clause, scope, target, [*sources, target])

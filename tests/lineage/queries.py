@@ -78,7 +78,7 @@ NUMBERS = (
 )  # fmt: skip
 CONDITIONS = (
     "{t} = {t}", "{n} < {n}", "{t} LIKE 'a%'", "{t} IS NULL", "{n} = {n}", "{n} BETWEEN 1 AND {n}", "{t} IN ({t}, 'k')",
-    "{n} IN ({sn})", "{t} IS DISTINCT FROM {t}", "EXISTS ({st})", "NOT ({n} > 3)", "{n} > 0 AND {t} <> ''",
+    "{n} IN ({sn})", "{t} IS DISTINCT FROM {t}", "EXISTS ({st})", "EXISTS ({sn})", "NOT EXISTS ({st})", "NOT ({n} > 3)", "{n} > 0 AND {t} <> ''",
     "{n} > 1 OR {n} < 5", "{t} = ANY (ARRAY[{t}])", "{r} IS NOT NULL", "({n}, {t}) = ({n}, {t})", "{n} = ANY ({sn})",
     "starts_with({t}, 'c')", "{t} ~ 'x'", "{r} = {r}", "true", "{n} > 0", "{n} >= 2", "{t} SIMILAR TO 'a%'", "{n} > 0",
     "{t} > ALL ({st})", "({t} IS NULL) IS TRUE", "true", "{n} = 1", "{n} <> 2",
@@ -170,7 +170,7 @@ class Maker:
         """A subquery of one column."""
         items, inner = self.sources(scope, depth - 1, most=1)
         value = self.value(inner + scope if self.often(50) else inner, kind, depth - 1)
-        where = f" WHERE {self.condition(inner + scope, 0)}" if self.often(40) else ""
+        where = f" WHERE {self.condition(inner + scope, self.one_depth(1))}" if self.often(60) else ""
         return f"SELECT {value} FROM {items}{where}{self.one('', ' LIMIT 1', ' LIMIT 1', ' LIMIT 1')}"
 
     # FROM

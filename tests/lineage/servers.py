@@ -33,6 +33,7 @@ class Server:
         data = self.folder / "data"
         self.run("initdb", "-D", str(data), "-A", "trust", "-U", "postgres", "--no-sync", "--no-locale", "-E", "UTF8")
         options = ["-k", str(self.folder), "-p", str(PORT), "-c", "listen_addresses=", "-c", "fsync=off"]
+        options += ["-c", "autovacuum=off"]  # statistics would choose other plans, and so other orders
         self.log = (self.folder / "log").open("wb")
         self.process = subprocess.Popen(
             [*self.user, str(self.programs / "postgres"), "-D", str(data), *options],

@@ -165,11 +165,16 @@ def gss_enc_request() -> bytes:
 
 def startup(minor: int, parameters: Mapping[str, str]) -> bytes:
     """A StartupMessage of protocol 3.`minor`. Raises InternalError for what would be read as something else."""
-    parts = []
+    if not 0 <= minor <= 0xFFFF:
+        raise InternalError("a minor version has two bytes")
+    parts: list[bytes] = []
     for name, value in parameters.items():
         if not name or "\0" in name or "\0" in value:
             raise InternalError("a start-up parameter without a name, or with a NUL")
-        parts.append(name.encode() + b"\0" + value.encode() + b"\0")
+        try:
+            parts.append(name.encode() + b"\0" + value.encode() + b"\0")
+        except UnicodeEncodeError:
+            raise InternalError("a start-up parameter is not Unicode") from None
     packet = _packet(MAJOR << 16 | minor, b"".join(parts) + b"\0")
     if len(packet) > MAX_START:
         raise InternalError("the start-up packet is too long")
@@ -178,8 +183,8 @@ def startup(minor: int, parameters: Mapping[str, str]) -> bytes:
 
 def cancel_request(pid: int, key: bytes) -> bytes:
     """Raises InternalError for a key that is not 4 to 256 bytes."""
-    if not MIN_KEY <= len(key) <= MAX_KEY:
-        raise InternalError("a cancel key is too short or too long")
+    if not MIN_KEY <= len(key) <= MAX_KEY or not 0 <= pid <= 0xFFFFFFFF:
+        raise InternalError("a cancel key is too short or too long, or a pid is none")
     return _packet(_CANCEL, pid.to_bytes(4, "big") + key)
 
 

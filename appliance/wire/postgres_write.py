@@ -105,8 +105,9 @@ def _authentication(kind: int, data: bytes) -> bytes:
 
 def negotiate_protocol_version(minor: int, unrecognised: Sequence[str]) -> bytes:
     """With the major version before `minor`, as PostgreSQL sends it and libpq reads it."""
+    version = _count(3) + _count(minor)
     options = b"".join([_text(name.encode()) for name in unrecognised])
-    return message(m.NEGOTIATE_PROTOCOL_VERSION, _number(3 << 16 | minor) + _number(len(unrecognised)) + options)
+    return message(m.NEGOTIATE_PROTOCOL_VERSION, version + _number(len(unrecognised)) + options)
 
 
 def backend_key_data(pid: int, key: bytes) -> bytes:

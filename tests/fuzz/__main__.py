@@ -1,4 +1,4 @@
-from tests.fuzz import dns, hello, http1, masking, names, scram, target
+from tests.fuzz import dns, hello, http1, masking, names, postgres, scram, target
 from tests.fuzz.runner import main
 
 main(
@@ -12,4 +12,7 @@ main(
     masking.ROW_MASKS,
     masking.COPY_MASKS,
     masking.VALUE_MASKS,
+    postgres.START,
+    postgres.CLIENT,
+    postgres.SERVER,
 )

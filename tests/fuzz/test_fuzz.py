@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.fuzz import dns, hello, http1, masking, names, scram, target
+from tests.fuzz import dns, hello, http1, masking, names, postgres, scram, target
 from tests.fuzz.runner import Harness, judge, mutant
 
 ALL = [
@@ -20,6 +20,9 @@ ALL = [
     masking.ROW_MASKS,
     masking.COPY_MASKS,
     masking.VALUE_MASKS,
+    postgres.START,
+    postgres.CLIENT,
+    postgres.SERVER,
 ]
 
 

@@ -5,6 +5,7 @@
     http1   readers: bytes -> events; writers: fields -> bytes (`http1` is the door to five modules)
     target  request target -> path for policy, query pieces that go out as they came in
     websocket  frames of a server: where each begins and ends
+    postgres  messages of both sides: framing, bodies, writers (the door to five modules)
     dns     questions and responses of a forwarder
 
 What always holds: whatever is not plainly right raises PeerError and nothing else; nothing is repaired; memory is

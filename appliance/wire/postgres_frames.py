@@ -36,6 +36,11 @@ _NEGOTIATE: Final = 2000  # as libpq takes it at most
 _KEY: Final = 8 + m.MAX_KEY
 
 
+def _part(data: bytes, start: int, end: int) -> bytes:
+    """The very data if that is all of them; compiled, a slice would be a copy."""
+    return data if end - start == len(data) else data[start:end]
+
+
 @final
 class Message:
     """A whole message: `data[start:end]`, of type `kind`."""
@@ -50,7 +55,7 @@ class Message:
 
     @property
     def raw(self) -> bytes:
-        return self.data[self.start : self.end]
+        return _part(self.data, self.start, self.end)
 
     @property
     def body(self) -> bytes:
@@ -74,7 +79,7 @@ class Run:
 
     @property
     def raw(self) -> bytes:
-        return self.data[self.start : self.end]
+        return _part(self.data, self.start, self.end)
 
     def bodies(self) -> list[bytes]:
         """Each message's body: for those who look into every row, and for tests."""
@@ -105,7 +110,7 @@ class Piece:
 
     @property
     def raw(self) -> bytes:
-        return self.data[self.start : self.end]
+        return _part(self.data, self.start, self.end)
 
     @property
     def body(self) -> bytes:

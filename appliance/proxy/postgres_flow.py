@@ -224,7 +224,7 @@ class PostgresFlow:
         server.sink.on_lost = self._server_lost
         server.sink.on_hold = self._server_held
         self._inbox += self._mailbox.rest()
-        if server.sink.mailbox.frames.held or not server.sink.mailbox.empty:
+        if not (server.sink.mailbox.frames.between and server.sink.mailbox.empty):
             raise PeerError("upstream-postgres", "the server speaks before it is asked")
         self._pump()
 

@@ -147,9 +147,16 @@ def policy_reload() -> None:
 
 
 def policy_explain(
-    principal: str, url: str, method: str, groups: list[str], credentials: list[str], label: str, as_json: bool
+    principal: str,
+    url: str,
+    method: str,
+    groups: list[str],
+    credentials: list[str],
+    label: str,
+    sql: str,
+    as_json: bool,
 ) -> None:
-    body: dict[str, Any] = {"principal": principal, "url": url, "method": method, "label": label}
+    body: dict[str, Any] = {"principal": principal, "url": url, "method": method, "label": label, "sql": sql}
     body["credentials"] = credentials
     if groups:
         body["groups"] = groups

@@ -320,17 +320,21 @@ def policy_explain(
         typer.Option(help="A secret whose placeholder is sent; repeatable."),
     ] = None,
     label: Annotated[str, typer.Option(help="The job's label.")] = "",
+    sql: Annotated[str, typer.Option(metavar="STATEMENT", help="A statement, for postgres://user@host/database.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Show what the policy in force says of a request, and why. Exit status 0 whatever it says.
+    """Show what the policy in force says of a request or a statement, and why. Exit status 0 whatever it says.
 
     \b
-    Example
+    Examples
       coatcheck policy explain deployer https://api.github.com/repos/acme/x -X POST --credential github-token
+      coatcheck policy explain reporter postgres://app@db.internal/shop --sql 'SELECT count(*) FROM orders'
     """
     from appliance.cli import asking
 
-    asking.policy_explain(principal, url, method, group or [], credential or [], label, as_json)
+    if bool(sql) is not url.startswith(("postgres://", "postgresql://")):
+        raise typer.BadParameter("--sql and a postgres:// URL go together", param_hint="--sql")
+    asking.policy_explain(principal, url, method, group or [], credential or [], label, sql, as_json)
 
 
 # ---- audit ----

@@ -72,6 +72,16 @@ def _about(kind: str, flow: dict[str, Any], record: dict[str, Any]) -> str:
         case "open" | "opened":
             who = f"{flow['principal']} (pid {flow['pid']}, uid {flow['uid']}, {flow['exe']})"
             return f"{who} -> {_target(flow)} {_decided(flow)}"
+        case "session":
+            swapped = f", swapped {plain(record['swapped'])}" if record.get("swapped") else ""
+            tls = "" if record["tls"] else ", not encrypted"
+            return f"{record['user']} in {record['database']} (PostgreSQL {record['server_version']}{tls}){swapped}"
+        case "operation" if "statement" in record:
+            return f"{record['statement']} {_decided(record)}"
+        case "answered" if "rows" in record:
+            error = f", SQLSTATE {record['sqlstate']}" if record.get("sqlstate") else ""
+            size = f"{record['rows']} rows, {record['received']} bytes in {record['duration_ms']:.0f} ms"
+            return f"#{record['operation']} {size}{error}"
         case "operation":
             swapped = f", swapped {plain(record['swapped'])}" if record.get("swapped") else ""
             stray = f", stray {plain(record['stray'])}" if record.get("stray") else ""

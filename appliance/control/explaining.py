@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
+from urllib.parse import unquote
 
 from msgspec import Meta, Struct
 
@@ -12,21 +14,29 @@ from appliance.model.errors import PeerError
 from appliance.model.facts import ProcessFacts
 from appliance.model.identity import Claims
 from appliance.model.ids import JobId, PrincipalName
-from appliance.model.verdict import Destination, Operation
+from appliance.model.verdict import AnyOperation, Destination, Operation, PostgresPlan, SqlOperation
 from appliance.policy.engine import Policy, subject_of
 from appliance.policy.explain import Explanation, explain
+from appliance.session.sql_operation import operation_of, unparsed
+from appliance.sql.statements import Unparsed, statements
 from appliance.wire.names import canonical_host, literal_of, split_host_port
 from appliance.wire.target import parse_target, query_names, query_pieces, split_absolute
 
 Text = Annotated[str, Meta(max_length=1000)]
+_CONNECTION: Final = re.compile(
+    r"postgres(?:ql)?://(?:(?P<user>[^@/?:]*)@)?(?P<authority>[!-.0-~]+)(?:/(?P<database>[^/?]*))?", re.ASCII
+)
 
 
 class ExplainAsk(Struct, forbid_unknown_fields=True):
-    """A principal as a workload names it, and a request that it might make. `groups` None: those that the configured
-    workload of that name has."""
+    """A principal as a workload names it, and a request that it might make, or SQL that it might send. `groups` None:
+    those that the configured workload of that name has."""
 
     principal: Text
-    url: Annotated[str, Meta(max_length=8000)]
+    url: Annotated[str, Meta(max_length=8000)]  # for SQL: postgres://host:port/database
+    sql: Annotated[str, Meta(max_length=50_000)] = ""
+    database: Text = ""  # instead of the URL's
+    user: Text = ""
     method: Annotated[str, Meta(pattern=r"^[A-Za-z]{1,32}$")] = "GET"
     groups: Annotated[tuple[Text, ...], Meta(max_length=100)] | None = None
     credentials: Annotated[tuple[Text, ...], Meta(max_length=100)] = ()  # secrets whose placeholder is in a slot
@@ -41,7 +51,20 @@ class ExplainAsk(Struct, forbid_unknown_fields=True):
 
 
 def explain_policy(config: Config, checked: Checked, ask: ExplainAsk) -> Explanation:
-    """What the policy says. Raises PeerError if the URL is not one that could be asked for."""
+    """What the policy says. Raises PeerError if the URL is not one that could be asked for, or there is more than one
+    statement."""
+    policy, claims = Policy(checked.bundle), _claims(config, ask)
+    destination: Destination
+    operation: AnyOperation
+    if ask.sql:
+        destination, user, database = _database(ask)
+        operation = _statement(policy.plan(claims, destination).postgres or PostgresPlan(), ask, user, database)
+    else:
+        destination, operation = _request(ask)
+    return explain(policy, checked.data, subject_of(claims), destination, operation)
+
+
+def _request(ask: ExplainAsk) -> tuple[Destination, Operation]:
     if not ask.url.isascii():
         raise PeerError("url", "a URL is ASCII: write its host as A-labels and escape the rest")
     scheme, authority, origin = split_absolute(ask.url.encode())
@@ -65,8 +88,32 @@ def explain_policy(config: Config, checked: Checked, ask: ExplainAsk) -> Explana
         upgrade="",
         credentials=tuple(sorted(set(ask.credentials))),
     )
-    subject = subject_of(_claims(config, ask))
-    return explain(Policy(checked.bundle), checked.data, subject, destination, operation)
+    return destination, operation
+
+
+def _database(ask: ExplainAsk) -> tuple[Destination, str, str]:
+    """Destination, user and database of postgres://user@host:port/database (PostgreSQL documentation 32.1.1.2)."""
+    match = _CONNECTION.fullmatch(ask.url)
+    if match is None:
+        raise PeerError("url", "for SQL the URL is postgres://host, with :port and /database if need be")
+    host, port = split_host_port(match["authority"].encode(), 5432)
+    host = canonical_host(host)
+    literal = literal_of(host)
+    user = ask.user or unquote(match["user"] or "")
+    database = ask.database or unquote(match["database"] or "") or user
+    where = Destination(host, port, ask.address or literal or "", "literal" if literal else "sni", "postgres")
+    return where, user, database
+
+
+def _statement(plan: PostgresPlan, ask: ExplainAsk, user: str, database: str) -> SqlOperation:
+    credentials = tuple(sorted(set(ask.credentials)))
+    try:
+        found = statements(ask.sql)
+    except Unparsed:
+        return unparsed(database, user, credentials)
+    if len(found) != 1:
+        raise PeerError("sql", f"one statement is explained at a time; these are {len(found)}")
+    return operation_of(found[0], plan, database, user, credentials, is_utf8=True)
 
 
 def _claims(config: Config, ask: ExplainAsk) -> Claims:

@@ -22,12 +22,16 @@ from appliance.model.record import (
     OperationEnded,
     Record,
     Refused,
+    SessionStarted,
+    StatementDecided,
+    StatementEnded,
 )
 
 MOST_OPEN = 50_000
 MOST_CLOSED = 1_000
 _MOST_FOLLOWERS = 32
 _MOST_QUEUED = 5_000  # events of one follower
+_MOST_SHOWN = 200  # characters of a path or statement
 
 
 class FlowView(Struct):
@@ -52,7 +56,7 @@ class FlowView(Struct):
     operations: int = 0
     denied: int = 0
     swapped: int = 0
-    last: str = ""  # the last operation: method, host and path
+    last: str = ""  # the last operation: method, host and path, or the statement without its constants
     sent: int = 0
     received: int = 0
 
@@ -60,7 +64,7 @@ class FlowView(Struct):
 class FlowEvent(Struct, frozen=True, omit_defaults=True):
     """One line of `GET /flows?follow=1`. `lost`: so many events before this one were dropped for this follower."""
 
-    event: Literal["open", "opened", "operation", "answered", "closed", "refused"]
+    event: Literal["open", "opened", "session", "operation", "answered", "closed", "refused"]
     flow: FlowView | None = None
     record: Record | None = None
     lost: int = 0
@@ -108,6 +112,9 @@ class Flows:
             FlowClosed: self._ended,
             OperationDecided: self._decided,
             OperationEnded: self._answered,
+            SessionStarted: self._logged_in,
+            StatementDecided: self._judged,
+            StatementEnded: self._answered,
             JobEnded: self._job_ended,
             Refused: self._refused,
         }
@@ -142,7 +149,7 @@ class Flows:
 
     def _tell(
         self,
-        event: Literal["opened", "operation", "answered", "closed", "refused"],
+        event: Literal["opened", "session", "operation", "answered", "closed", "refused"],
         view: FlowView | None,
         record: Record,
     ) -> None:
@@ -188,14 +195,30 @@ class Flows:
         view = self._open.get(record.flow)
         if view is None:
             return
+        view.swapped += len(record.swapped)
+        self._operation(view, record, f"{record.method} {record.host}{record.path[:_MOST_SHOWN]}")
+
+    def _judged(self, record: StatementDecided) -> None:
+        view = self._open.get(record.flow)
+        if view is not None:
+            self._operation(view, record, record.statement[:_MOST_SHOWN])
+
+    def _operation(self, view: FlowView, record: OperationDecided | StatementDecided, what: str) -> None:
         view.operations += 1
         view.denied += record.decision != "allow"
-        view.swapped += len(record.swapped)
-        view.last = f"{record.method} {record.host}{record.path[:200]}"
+        view.last = what
         if self._followers:
             self._tell("operation", view, record)
 
-    def _answered(self, record: OperationEnded) -> None:
+    def _logged_in(self, record: SessionStarted) -> None:
+        view = self._open.get(record.flow)
+        if view is None:
+            return
+        view.swapped += len(record.swapped)
+        if self._followers:
+            self._tell("session", view, record)
+
+    def _answered(self, record: OperationEnded | StatementEnded) -> None:
         view = self._open.get(record.flow)
         if view is not None and self._followers:
             self._tell("answered", view, record)

@@ -7,7 +7,7 @@ import re
 
 from msgspec import Struct
 
-from appliance.model.verdict import AnyOperation, Destination, Operation, Plan, SqlOperation, Verdict
+from appliance.model.verdict import AnyOperation, Destination, Operation, Plan, PostgresPlan, SqlOperation, Verdict
 from appliance.policy.data import Data, DestinationSpec, Rule
 from appliance.policy.engine import DestinationInput, Input, Policy, Subject
 from appliance.policy.globs import host_pattern, path_pattern
@@ -35,6 +35,7 @@ class Explanation(Struct, frozen=True):
     destinations: tuple[Considered, ...]
     rules: tuple[Considered, ...]  # of the plan's destination, in order
     text: str
+    operation: AnyOperation
 
 
 def explain(
@@ -69,7 +70,35 @@ def explain(
     destinations = tuple(
         Considered(each.name, _against_destination(each, subject, destination)) for each in data.destinations
     )
-    return Explanation(plan, verdict, destinations, rules, _text(plan, verdict, destinations, rules))
+    text = _text(plan, verdict, destinations, rules)
+    if isinstance(operation, SqlOperation):
+        text += _outside(plan.postgres, operation) + "\n" + _reading(operation)
+    return Explanation(plan, verdict, destinations, rules, text, operation)
+
+
+def _outside(plan: PostgresPlan | None, operation: SqlOperation) -> str:
+    """What keeps the session itself from being opened."""
+    problems = []
+    if plan is not None and plan.users and operation.user not in plan.users:
+        problems.append(f"\n  the destination is not for user {operation.user or '(none)'}: no session is opened")
+    if plan is not None and plan.databases and operation.database not in plan.databases:
+        problems.append(f"\n  the destination is not for database {operation.database or '(none)'}")
+    return "".join(problems)
+
+
+def _reading(operation: SqlOperation) -> str:
+    """The statement as the rules see it."""
+    seen = [f"command {' with '.join((operation.command, *operation.inner))}"]
+    for name, there in (
+        ("reads", operation.reads),
+        ("writes", operation.writes),
+        ("columns", operation.columns),
+        ("functions", operation.functions),
+        ("marks", operation.marks),
+    ):
+        if there:
+            seen.append(f"{name} {', '.join(there)}")
+    return f"  the statement: {'; '.join(seen)}" + ("; with a WHERE" if operation.where else "")
 
 
 def _against_destination(spec: DestinationSpec, subject: Subject, at: Destination) -> tuple[str, ...]:

@@ -15,7 +15,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from appliance.control import peers
 from appliance.model.errors import EnvironmentFailed
 from appliance.model.ids import FlowId, JobId
-from appliance.model.record import FlowClosed, FlowOpened, OperationDecided
+from appliance.model.record import (
+    FlowClosed,
+    FlowOpened,
+    OperationDecided,
+    SessionStarted,
+    StatementDecided,
+    StatementEnded,
+)
 from tests.control.caller import Caller, call, call_as, exchange
 from tests.control.fakes import PLACEHOLDER
 from tests.control.rig import GROUP, Rig, rigged
@@ -258,6 +265,20 @@ def test_flows_are_listed_and_followed(tmp_path: Path) -> None:
             assert seen["event"] == "operation"
             assert seen["flow"]["last"] == "GET api.example.com/x"  # type: ignore[index]
             assert seen["record"]["path"] == "/x"  # type: ignore[index]
+            flow = FlowId("f-1")
+            rig.flows.observe([SessionStarted(2.0, flow, "shop", "app", "15.4", True, ("db",))])
+            assert (await event())["event"] == "session"
+            rig.flows.observe([StatementDecided(2.0, flow, 2, "select", "select $1", "deny", "db/default-deny")])
+            seen = await event()
+            assert seen["event"] == "operation"
+            assert {key: seen["flow"][key] for key in ("last", "operations", "denied", "swapped")} == {  # type: ignore[index]
+                "last": "select $1",
+                "operations": 2,
+                "denied": 1,
+                "swapped": 1,
+            }
+            rig.flows.observe([StatementEnded(2.5, flow, 2, 0, 0, 0.5, "42501")])
+            assert (await event())["event"] == "answered"
             rig.flows.observe([FlowClosed(3.0, FlowId("f-1"), 10, 20, 1, "eof")])
             assert (await event())["event"] == "closed"
             writer.close()

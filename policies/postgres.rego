@@ -64,13 +64,15 @@ limits(r) := {
 
 why_not := sprintf("no rule of %s allows what cannot be read as SQL", [here.name]) if {
 	input.operation.command == "unparsed"
-} else := sprintf("no rule of %s allows %s with %s", [here.name, input.operation.command, concat(", ", unusual)]) if {
+} else := sprintf("no rule of %s allows %s with %s", [here.name, doing, concat(", ", unusual)]) if {
 	count(unusual) > 0
-} else := sprintf("no rule of %s allows %s that calls %s", [here.name, input.operation.command, concat(", ", foreign_functions)]) if {
+} else := sprintf("no rule of %s allows %s that calls %s", [here.name, doing, concat(", ", foreign_functions)]) if {
 	count(foreign_functions) > 0
-} else := sprintf("no rule of %s allows %s of %s", [here.name, input.operation.command, concat(", ", relations)]) if {
+} else := sprintf("no rule of %s allows %s of %s", [here.name, doing, concat(", ", relations)]) if {
 	count(relations) > 0
-} else := sprintf("no rule of %s allows %s", [here.name, input.operation.command])
+} else := sprintf("no rule of %s allows %s", [here.name, doing])
+
+doing := concat(", ", needed)
 
 relations := sort({each | some each in array.concat(input.operation.reads, input.operation.writes)})
 

@@ -65,7 +65,7 @@ WRAPPERS: Final = ("declare", "explain", "prepare")
 # What an allowing rule need not name (functions and inner commands are looked at beside them) ...
 HARMLESS_MARKS: Final = frozenset(
     {
-        "advisory-lock", "all", "backslash", "binary", "catalog", "cte", "explain", "explain-analyze", "into",
+        "advisory-lock", "backslash", "binary", "catalog", "cte", "explain", "explain-analyze", "into",
         "locking", "reset", "returning", "sequence", "set-config", "set-other", "set-transaction", "sleep", "subquery",
         "temporary", "where-constant", "writes-in-cte",
     }
@@ -73,8 +73,9 @@ HARMLESS_MARKS: Final = frozenset(
 # ... and what it must
 OTHER_MARKS: Final = frozenset(
     {
-        "all-in-schema", "client-encoding", "dynamic", "file", "large-object", "membership", "non-ascii-name", "notify",
-        "program", "remote", "replication", "role", "search-path", "server", "standard-conforming-strings", "unknown",
+        "all", "all-in-schema", "cascade", "client-encoding", "dynamic", "file", "large-object", "membership",
+        "non-ascii-name", "notify", "program", "remote", "replication", "role", "search-path", "server",
+        "standard-conforming-strings", "unknown",
     }
 )  # fmt: skip
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from appliance.model.verdict import PostgresPlan, SqlOperation
 from appliance.policy.server_functions import HARMLESS, OTHERS
-from appliance.policy.statements import CATALOGUE, part_of
+from appliance.policy.statements import CATALOGUE, SESSION, part_of
 
 UNKNOWN = "?"
 _IN_A_WITH = ("delete", "insert", "merge", "update")
@@ -73,6 +73,8 @@ def operation_of(
     if "reset" in marks:
         keeps_role = statement.command == "reset" and "all" in marks  # SET ROLE and its like are not for RESET ALL
         marks -= _SETTINGS - ({"role"} if plan.role and not keeps_role else set())
+    if statement.command in SESSION:
+        marks.discard("all")  # there is of the session
     if is_utf8:
         marks.discard("non-ascii-name")
     reads, writes = _relations(statement.reads, schemas), _relations(statement.writes, schemas)

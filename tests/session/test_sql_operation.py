@@ -110,12 +110,13 @@ def test_what_is_within() -> None:
         (
             Said("reset", marks=("all", "reset", "role", "search-path", "set-other")),
             "reader",
-            ("all", "reset", "set-other"),
+            ("reset", "set-other"),
         ),
         (Said("reset", marks=("reset", "role")), "reader", ("reset", "role")),
-        (Said("discard", marks=("all", "reset", "role", "search-path")), "reader", ("all", "reset", "role")),
-        (Said("discard", marks=("all", "reset", "role", "search-path")), "", ("all", "reset")),
+        (Said("discard", marks=("all", "reset", "role", "search-path")), "reader", ("reset", "role")),
+        (Said("discard", marks=("all", "reset", "role", "search-path")), "", ("reset",)),
         (Said("set", marks=("search-path",)), "", ("search-path",)),
+        (Said("vacuum", marks=("all",)), "", ("all",)),
         (Said("set", marks=("role",)), "", ("role",)),
     ],
 )

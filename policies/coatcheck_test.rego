@@ -121,6 +121,90 @@ test_a_rule_that_says_nothing_fits_everything if {
 	verdict.rule == "api/any"
 }
 
+# ---- PostgreSQL ----
+
+shop := {
+	"name": "shop", "hosts": ["db.internal"], "exact_hosts": ["db.internal"], "host_patterns": [], "ports": [5432],
+	"protocol": "postgres", "addresses": [], "principals": ["deploy"], "groups": [], "labels": [],
+	"secrets": ["password"], "allow_range": false, "upgrade": [], "session": "allow", "catalogue": "allow",
+	"postgres": {"judged": true, "search_path": ["public"]}, "statement_rules": true,
+	"masks": [{"name": "mail", "columns": ["public.customers.email"], "unless_groups": ["support"], "unless_principals": []}],
+	"rules": [
+		{"name": "whole", "commands": ["delete"], "command_patterns": ["^delete$"], "where": false, "conditions": ["commands", "where"], "decision": "hold", "hold": 300, "reason": "", "ask": ""},
+		{"name": "read", "commands": ["select"], "command_patterns": ["^select$"], "tables": ["public.*"], "table_patterns": [`^public\.[^.]*$`], "conditions": ["commands", "tables"], "max_rows": 10, "decision": "allow", "reason": "", "ask": ""},
+	],
+}
+
+words := {
+	"session": ["begin"], "wrappers": ["explain"], "catalogue": {"pg_catalog.pg_type": true},
+	"functions": {"pg_catalog.now": true}, "harmless_marks": ["cte"],
+}
+
+asked_sql := {
+	"principal": asked.principal, "job": asked.job, "process": asked.process,
+	"destination": {"host": "db.internal", "port": 5432, "address": "192.0.2.1", "name_source": "sni", "protocol": "postgres", "name": "shop"},
+	"operation": {
+		"kind": "sql", "dialect": "postgres", "database": "shop", "user": "app", "command": "select", "inner": [],
+		"reads": ["public.orders"], "writes": [], "columns": [], "functions": [], "where": false, "marks": [], "credentials": [],
+	},
+}
+
+with_statement(change) := object.union(asked_sql, {"operation": object.union(asked_sql.operation, change)})
+
+sql_rule(change) := rule if {
+	rule := coatcheck.verdict.rule with input as with_statement(change) with data.destinations as [shop] with data.statement_words as words
+}
+
+test_a_database_has_its_plan if {
+	plan := coatcheck.plan with input as asked_sql with data.destinations as [shop]
+	plan.mode == "postgres"
+	plan.upstream_tls
+	plan.postgres.masks == [{"name": "mail", "columns": ["public.customers.email"]}]
+}
+
+test_a_mask_is_lifted_for_a_group if {
+	who := object.union(asked_sql, {"principal": {"name": "deploy", "groups": ["support"]}})
+	plan := coatcheck.plan with input as who with data.destinations as [shop]
+	plan.postgres.masks == []
+}
+
+test_tls_is_no_database if {
+	at := object.union(asked_sql, {"destination": object.union(asked_sql.destination, {"protocol": "tls"})})
+	coatcheck.plan.decision == "deny" with input as at with data.destinations as [shop]
+}
+
+test_a_statement_is_allowed_within_limits if {
+	verdict := coatcheck.verdict with input as asked_sql with data.destinations as [shop] with data.statement_words as words
+	verdict == {"decision": "allow", "rule": "shop/read", "reason": "", "ask": "", "hold_seconds": 0, "max_rows": 10, "max_bytes": 0}
+}
+
+test_every_table_must_be_known if sql_rule({"reads": ["public.orders", "secret.orders"]}) == "shop/default-deny"
+
+test_every_function_must_be_known if {
+	sql_rule({"functions": ["pg_catalog.now"]}) == "shop/read"
+	sql_rule({"functions": ["pg_catalog.now", "public.f"]}) == "shop/default-deny"
+}
+
+test_every_mark_must_be_known if {
+	sql_rule({"marks": ["cte"]}) == "shop/read"
+	sql_rule({"marks": ["cte", "dynamic"]}) == "shop/default-deny"
+}
+
+test_what_is_within_must_be_known if {
+	sql_rule({"command": "explain", "inner": ["select"]}) == "shop/read"
+	sql_rule({"command": "explain", "inner": ["insert"]}) == "shop/default-deny"
+	sql_rule({"inner": ["delete"]}) == "shop/whole"
+}
+
+test_what_cannot_be_read_is_denied if sql_rule({"command": "unparsed", "reads": []}) == "shop/default-deny"
+
+test_session_and_catalogue_need_no_rule if {
+	sql_rule({"command": "begin", "reads": []}) == "shop/session"
+	sql_rule({"command": "begin", "reads": [], "marks": ["role"]}) == "shop/default-deny"
+	sql_rule({"reads": ["pg_catalog.pg_type"]}) == "shop/catalogue"
+	sql_rule({"reads": ["pg_catalog.pg_authid"]}) == "shop/default-deny"
+}
+
 test_name_follows_the_destination if {
 	coatcheck.name.decision == "allow" with input as object.union(asked, {"name": "api.example.com"}) with data.destinations as [api]
 	coatcheck.name.decision == "deny" with input as object.union(asked, {"name": "other.example.com"}) with data.destinations as [api]

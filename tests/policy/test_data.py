@@ -82,6 +82,88 @@ def test_rule_keys(line: str, says: str) -> None:
     assert says in message
 
 
+SQL = BASE + "    protocol: postgres\n"
+SQL_RULE = SQL + "    rules:\n      - name: read\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("databases: shop", "databases"),
+        ("users: ['']", "users"),
+        ("login: scram", "login"),
+        ("upstream_login: [kerberos]", "upstream_login"),
+        ("upstream_login: []", "upstream_login"),
+        ("search_path: public", "search_path"),
+        ("role: 3", "role"),
+        ("replication: [x]", "replication"),
+        ("record: all", "record"),
+        ("session: off", "session"),
+        ("catalogue: maybe", "catalogue"),
+        ("masks: [{name: m}]", "columns, names or detect"),
+        ("masks: [{name: m, columns: [email]}]", "masks"),
+        ("masks: [{name: m, columns: [public.t.*]}]", "no pattern"),
+        ("masks: [{name: m, names: [a], how: blur}]", "how"),
+        ("masks: [{name: m, names: [a], expressions: allow}]", "expressions"),
+        ("masks: [{name: m, names: [a], probing: mask}]", "probing"),
+        ("masks: [{name: m, names: [a], unless_group: [x]}]", "unless_groups"),
+        ("masks: [{name: m, names: [a]}, {name: m, names: [b]}]", "two masks named m"),
+        ("opaque_functions: [f]", "opaque_functions"),
+        ("allow_range: true", "allow_range is not for protocol postgres"),
+        ("upgrade: [websocket]", "upgrade is not for protocol postgres"),
+    ],
+)
+def test_postgres_keys(line: str, says: str) -> None:
+    assert says in refusal(f"{SQL}    {line}\n")
+    if "not for" not in says and ": [{" not in line:
+        assert "destinations" in refusal(f"{BASE}    {line}\n")  # and of HTTP in no form
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("commands: select", "commands"),
+        ("commands: [selct]", "did you mean select?"),
+        ("commands: [crate-*]", "not a command"),
+        ("commands: [reads]", "did you mean read?"),
+        ("tables: [orders]", "public.orders"),
+        ("tables: [a.b.c]", "tables"),
+        ("tables: [a..b]", "tables"),
+        ("tables: ['?.a']", "tables"),
+        ("reads: ['a.%zz']", "reads"),
+        ("writes: public.a", "writes"),
+        ("columns: [public.a]", "columns"),
+        ("functions: [now]", "functions"),
+        ("functions: ['oid:x']", "functions"),
+        ("marks: [dynamics]", "marks"),
+        ("where: [true]", "where"),
+        ("databases: shop", "databases"),
+        ("hold: 5m", "decision is hold"),
+        ("decision: hold\n        hold: 0s", "hold"),
+        ("decision: hold\n        hold: 2d", "hold"),
+        ("max_rows: 0", "max_rows"),
+        ("decision: deny\n        max_bytes: 1", "for a rule that allows"),
+        ("methods: [GET]", "methods, which protocol postgres does not know"),
+        ("paths: [/a]", "paths, which protocol postgres does not know"),
+    ],
+)
+def test_keys_of_rules_about_statements(line: str, says: str) -> None:
+    message = refusal(f"{SQL_RULE}        {line}\n")
+    assert re.match(r"data\.yaml:\d+: ", message)
+    assert says in message
+
+
+@pytest.mark.parametrize("line", ["commands: [select]", "tables: ['*']", "where: true", "max_rows: 3", "users: [a]"])
+def test_a_request_has_no_statement(line: str) -> None:
+    assert "which protocol http does not know" in refusal(f"{RULE}        {line}\n")
+
+
+def test_a_password_is_not_sent_in_the_clear() -> None:
+    text = f"{SQL}    upstream_login: [password]\n"
+    assert parse_data(text).destinations[0].ports == (5432,)
+    assert "clear" in refusal(text.replace("postgres", "plain-postgres"))
+
+
 @pytest.mark.parametrize(
     "host",
     [

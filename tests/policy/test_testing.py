@@ -28,6 +28,24 @@ helper if true
 """
 
 
+def test_a_slot_must_be_one_that_the_destination_has() -> None:
+    def problems(slot: dict[str, str], **destination: object) -> list[str]:
+        secret = {"name": "s", "from": {"file": "/x"}, "destinations": ["d"], "hosts": ["d.example"], "slots": [slot]}
+        at = {"name": "d", "hosts": ["d.example"], "secrets": ["s"], **destination}
+        return cross_check(Config.model_validate({"secrets": [secret]}), parse_data(json.dumps({"destinations": [at]})))
+
+    password, header = {"in": "postgres", "name": "app"}, {"in": "header", "name": "x"}
+    certificate = {"in": "upstream-certificate"}
+    assert problems(password, protocol="postgres") == []
+    assert problems(password, protocol="postgres", users=["app"]) == []
+    assert problems(certificate, protocol="postgres") == []
+    assert problems(header) == []
+    assert "no slot postgres" in problems(password)[0]
+    assert "no slot header" in problems(header, protocol="postgres")[0]
+    assert "no slot upstream-certificate" in problems(certificate)[0]
+    assert "none of the users" in problems(password, protocol="postgres", users=["other"])[0]
+
+
 def outcomes(text: str) -> dict[str, TestResult]:
     results = run_tests(make_bundle({**MODULES, "mine_test.rego": text}, parse_data("")))
     return {result.name: result for result in results if result.file == "mine_test.rego"}

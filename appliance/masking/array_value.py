@@ -14,7 +14,8 @@ _BOUNDS: Final = re.compile(rb"(?:\[[+-]?[0-9]{1,10}:[+-]?[0-9]{1,10}\]){1,6}=")
 # A quoted element, a bare one, or the structure between them.
 _PART: Final = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"|([^"\\{},]++)|([{},]++)', re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
-_SPECIAL: Final = re.compile(rb'["\\]')
+_ESCAPED: Final = re.compile(rb'["\\]')
+_BARE: Final = re.compile(rb'(?![Nn][Uu][Ll][Ll]\Z)[^"\\{},\s]+')  # what needs no quotes (array_out)
 _MOST_DIMENSIONS: Final = 6  # MAXDIM in array.h
 _NULL: Final = b"\xff\xff\xff\xff"
 
@@ -22,7 +23,9 @@ _NULL: Final = b"\xff\xff\xff\xff"
 def _quoted(value: bytes | None) -> bytes:
     if value is None:
         return b"NULL"
-    return b'"' + _SPECIAL.sub(rb"\\\g<0>", value) + b'"'
+    if _BARE.fullmatch(value) is not None:
+        return value
+    return b'"' + _ESCAPED.sub(rb"\\\g<0>", value) + b'"'
 
 
 class ArrayText:
@@ -51,7 +54,7 @@ class ArrayText:
             end = found.end()
             if structure is not None:
                 depth += structure.count(b"{") - structure.count(b"}")
-                if depth < 0 or (depth == 0 and end != len(value)):
+                if b"}{" in structure or depth < 0 or (depth == 0 and end != len(value)):
                     return None
                 element_may_be = not structure.endswith(b"}")
             elif not element_may_be:

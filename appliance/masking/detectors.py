@@ -27,7 +27,8 @@ from typing import Final
 
 _MOST_HEADER: Final = 8192  # characters of a JWT's header that are looked at
 
-_LOCAL: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.!#$%&'*+/=?^_`{|}~-")
+# What stands before the @ in practice: RFC 5322's atext, but not what sets an address apart (= / | & # and others).
+_LOCAL: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+'~-")
 _MOST_LOCAL: Final = 64  # octets before the @ (RFC 5321 4.5.3.1.1)
 _DOMAIN: Final = re.compile(
     rb"@(?:[A-Za-z0-9\x80-\xff](?:[A-Za-z0-9\x80-\xff-]{0,61}[A-Za-z0-9\x80-\xff])?\.){1,20}"

@@ -140,7 +140,7 @@ def _readable(oid: int, value: bytes, binary: bool) -> bytes:
             return value
     if not binary:
         return value
-    if oid == _INT8:
+    if oid == _INT8 and len(value) == 8:
         return b"%d" % int.from_bytes(value, "big", signed=True)
     if oid == _NUMERIC:
         return _numeric(value)

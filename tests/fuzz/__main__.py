@@ -1,4 +1,15 @@
-from tests.fuzz import dns, hello, http1, names, scram, target
+from tests.fuzz import dns, hello, http1, masking, names, scram, target
 from tests.fuzz.runner import main
 
-main(http1.REQUEST, http1.RESPONSE, hello.HARNESS, names.HARNESS, target.HARNESS, dns.HARNESS, scram.HARNESS)
+main(
+    http1.REQUEST,
+    http1.RESPONSE,
+    hello.HARNESS,
+    names.HARNESS,
+    target.HARNESS,
+    dns.HARNESS,
+    scram.HARNESS,
+    masking.ROW_MASKS,
+    masking.COPY_MASKS,
+    masking.VALUE_MASKS,
+)

@@ -6,10 +6,21 @@ import random
 
 import pytest
 
-from tests.fuzz import dns, hello, http1, names, scram, target
+from tests.fuzz import dns, hello, http1, masking, names, scram, target
 from tests.fuzz.runner import Harness, judge, mutant
 
-ALL = [http1.REQUEST, http1.RESPONSE, hello.HARNESS, names.HARNESS, target.HARNESS, dns.HARNESS, scram.HARNESS]
+ALL = [
+    http1.REQUEST,
+    http1.RESPONSE,
+    hello.HARNESS,
+    names.HARNESS,
+    target.HARNESS,
+    dns.HARNESS,
+    scram.HARNESS,
+    masking.ROW_MASKS,
+    masking.COPY_MASKS,
+    masking.VALUE_MASKS,
+]
 
 
 @pytest.mark.parametrize("harness", ALL, ids=lambda h: h.name)

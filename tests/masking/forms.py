@@ -172,5 +172,5 @@ def read_copy_csv(data: bytes, options: CopyFormat) -> list[list[bytes | None]]:
             inside = quoted = True
         else:
             value += here
-    assert not inside and not value and not row
+    assert (inside, value, row) == (False, b"", [])
     return rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +60,9 @@ def test_only_the_hidden_columns_change(table: tuple[list[str | None], list[list
             elif how == "token":
                 assert now == TOKEN.text(was)
             else:
-                assert now is not None and now.startswith(b"***") and len(now) - 3 <= len(was)
+                assert now is not None
+                assert now.startswith(b"***")
+                assert was.endswith(now[3:])
 
 
 def test_a_run_without_change_is_the_same_object() -> None:
@@ -80,7 +84,7 @@ def test_damaged_runs_are_refused_or_read_alike(
     run[at] = data.draw(st.integers(0, 255))
     try:
         before = data_rows(bytes(run))
-    except (AssertionError, Exception):
+    except (AssertionError, struct.error):
         with pytest.raises(PeerError):
             row_masker(hows).mask(bytes(run))
         return

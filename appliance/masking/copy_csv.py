@@ -13,7 +13,7 @@ class CsvCopy(CopyMasker):
     """FORMAT csv: a value that has a delimiter, a quote or a line's end in it stands in quotes; NULL never does."""
 
     __slots__ = (
-        *("_delimiter", "_escape", "_force", "_header", "_in_quotes", "_inside", "_null", "_outside"),
+        *("_delimiter", "_escape", "_force", "_header", "_in_quotes", "_inside", "_null_form", "_outside"),
         *("_pending", "_quote", "_quote_byte", "_special"),
     )
 
@@ -23,7 +23,7 @@ class CsvCopy(CopyMasker):
         self._quote = options.quote
         self._quote_byte = options.quote[0]
         self._escape = options.escape
-        self._null = options.null
+        self._null_form = options.null
         self._header = options.header
         self._force = options.force_quote
         special = re.escape(options.delimiter + options.quote)
@@ -75,7 +75,7 @@ class CsvCopy(CopyMasker):
             if masker is not None:
                 raw = row[starts[index] : ends[index]]
                 quoted = raw.startswith(self._quote)
-                if quoted or raw != self._null:
+                if quoted or raw != self._null_form:
                     if masker.constant:
                         after = masker.value
                     else:
@@ -85,7 +85,7 @@ class CsvCopy(CopyMasker):
                             index += 1
                             continue
                     out.append(row[copied : starts[index]])
-                    out.append(self._null if after is None else self._quoted(after, index))
+                    out.append(self._null_form if after is None else self._quoted(after, index))
                     copied = ends[index]
             index += 1
         out.append(row[copied:])
@@ -147,7 +147,7 @@ class CsvCopy(CopyMasker):
         """As the server writes a value that is not NULL (`CopyAttributeOutCSV`)."""
         if (
             index not in self._force
-            and value != self._null
+            and value != self._null_form
             and self._special.search(value) is None
             and not (self._count == 1 and value == b"\\.")
         ):

@@ -47,12 +47,12 @@ def _unescaped(field: bytes) -> bytes:
 class TextCopy(CopyMasker):
     """FORMAT text: a row is a line; `\\` escapes the delimiter, and a line's end is never in a value."""
 
-    __slots__ = ("_delimiter", "_header", "_null", "_plain", "_special")
+    __slots__ = ("_delimiter", "_header", "_null_form", "_plain", "_special")
 
     def __init__(self, options: CopyFormat, columns: Sequence[Masker | None], max_row: int) -> None:
         super().__init__(columns, max_row)
         self._delimiter = options.delimiter
-        self._null = options.null
+        self._null_form = options.null
         self._header = options.header
         # A tab in a value is always written `\t`, so that a line's tabs are all delimiters.
         self._plain = options.delimiter == b"\t"
@@ -85,7 +85,7 @@ class TextCopy(CopyMasker):
         for masker in self._maskers:
             if masker is not None:
                 field = fields[index]
-                if field != self._null:
+                if field != self._null_form:
                     if masker.constant:
                         after = masker.value
                     else:
@@ -94,7 +94,7 @@ class TextCopy(CopyMasker):
                         if after is before:
                             index += 1
                             continue
-                    fields[index] = self._null if after is None else self._escaped(after)
+                    fields[index] = self._null_form if after is None else self._escaped(after)
                     changed = True
             index += 1
         return self._delimiter.join(fields) if changed else line
@@ -132,6 +132,6 @@ class TextCopy(CopyMasker):
     def _escaped(self, value: bytes) -> bytes:
         if self._special.search(value) is not None:
             value = self._special.sub(_escape, value)
-        if value == self._null:  # it would be read as NULL: any character may have a backslash before it
+        if value == self._null_form:  # it would be read as NULL: any character may have a backslash before it
             value = b"\\" + value if value and value[0] not in _NAMED_ESCAPES else value
         return value

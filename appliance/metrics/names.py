@@ -75,6 +75,12 @@ LEASES = Metric("coatcheck_leases", "counter", "Leases given to proxies, by resu
 USES = Metric("coatcheck_counted_uses", "counter", "Uses of counted placeholders, by result.", ("vault",), ("result",))
 TOKENS = Metric("coatcheck_identity_tokens", "counter", "Identity tokens, by result.", ("vault",), ("result",))
 
+# ---- statements ----
+ROWS_MASKED = Metric("coatcheck_rows_masked", "counter", "Rows of results of which columns are masked.", ("proxy",))
+STATEMENTS_HELD = Metric(
+    "coatcheck_statements_held", "counter", "Statements that waited for a person's yes.", ("proxy",)
+)
+
 # ---- certificates ----
 LEAVES_MINTED = Metric("coatcheck_leaves_minted", "counter", "Leaf certificates minted.", ("vault",))
 LEAVES = Metric("coatcheck_leaves", "gauge", "Leaf certificates in the vault's cache.", ("control",))

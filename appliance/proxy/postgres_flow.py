@@ -49,6 +49,7 @@ class PostgresFlow:
         self._flow = flow
         self._services = flow.services
         self._limits = flow.services.config.limits
+        self._tally = flow.services.tally
         self._agent = agent
         self._refused = refused
         self._mailbox = Mailbox(Frames(False), "agent")
@@ -61,6 +62,7 @@ class PostgresFlow:
         self._replies: list[Frame] = []  # of the server's, while there is no lease
         self._outgoing: list[bytes] = []
         self._unwritten = 0  # decisions that are not on record yet
+        self._decided_at = 0.0
         self._asking: asyncio.Task[None] | None = None
         self._holding: asyncio.TimerHandle | None = None
         self._hold_ends = 0.0
@@ -140,7 +142,7 @@ class PostgresFlow:
             else:
                 await self._pass_cancel(start)
         except Refused as refused:
-            self._services.tally.failed(EnvironmentFailed("upstream-login", ""))
+            self._tally.failed(EnvironmentFailed("upstream-login", ""))
             self.end = "upstream-login"
             lease = self._lease
             self._agent.write(refused.raw if lease is None else lease.scrubber.text(refused.raw)[0])
@@ -206,6 +208,7 @@ class PostgresFlow:
         session.statuses = dict(server.statuses)
         session.status = server.status
         await self._record_start(startup, server, used)
+        self._tally.swapped(used)
         self._cancel = Cancel(claims.job, 32 if start.minor >= MINOR else 4, self._stop)
         self._services.postgres.cancels.add(self._cancel)
         agent.write(
@@ -287,14 +290,14 @@ class PostgresFlow:
             raise EnvironmentFailed("audit", _AUDIT_FAILED)
 
     def _refuse(self, denied: Denied) -> bytes:
-        self._services.tally.failed(denied)
+        self._tally.failed(denied)
         return refusal(denied, self._flow.id, self._services.config.ask)
 
     def _finish(self, error: CoatcheckError) -> None:
         """The session ends with an error."""
         if self._agent.closing:
             return
-        self._services.tally.failed(error)
+        self._tally.failed(error)
         self.end = error.rule if isinstance(error, Denied) else getattr(error, "code", "internal")
         if isinstance(error, InternalError):
             log.error("flow.bug", flow=self._flow.id, error=str(error))
@@ -337,6 +340,7 @@ class PostgresFlow:
             session.to_server = []
         if session.decisions:
             decisions, session.decisions = session.decisions, []
+            self._decided_at = session.now
             for decision in decisions:
                 record = self._decided(decision)
                 if decision.verdict.decision == "allow":
@@ -384,7 +388,9 @@ class PostgresFlow:
         self._unwritten -= 1
         if not written:
             self._finish(EnvironmentFailed("audit", _AUDIT_FAILED))
-        elif not self._unwritten and self._outgoing:
+            return
+        self._tally.statements(1, self._clock() - self._decided_at)
+        if not self._unwritten and self._outgoing:
             self._send()
 
     def _send(self) -> None:
@@ -435,6 +441,7 @@ class PostgresFlow:
         assert step is not None  # noqa: S101  # callers' condition
         verdict = next(ruling.verdict for ruling in step.rulings if ruling.verdict.decision == "hold")
         self._hold_ends = self._clock() + verdict.hold_seconds
+        self._tally.held()
         self._remind()
 
     def _remind(self) -> None:
@@ -483,6 +490,9 @@ class PostgresFlow:
         self._to_agent(session)
         if session.endings:
             self._record_endings(session)
+        if session.masked_rows:
+            self._tally.rows_masked(session.masked_rows)
+            session.masked_rows = 0
         if session.stop_server:
             session.stop_server = False
             self._stop()

@@ -78,6 +78,22 @@ class ProxyTally:
                 counter = self._swaps[name] = self._tally.counter(names.SWAPS, name)
             counter.value += 1
 
+    def swapped(self, secrets: tuple[str, ...]) -> None:
+        """Credentials that a session was opened with."""
+        for name in secrets:
+            self._tally.counter(names.SWAPS, name).value += 1
+
+    def statements(self, count: int, recorded_in: float) -> None:
+        """Statements that go on, once they are on record."""
+        self._allowed.value += count
+        self._record.observe(recorded_in)
+
+    def rows_masked(self, count: int) -> None:
+        self._tally.counter(names.ROWS_MASKED).value += count
+
+    def held(self) -> None:
+        self._tally.counter(names.STATEMENTS_HELD).value += 1
+
     def first_byte(self, seconds: float) -> None:
         self._first_byte.observe(seconds)
 

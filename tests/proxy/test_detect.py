@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.model.errors import PeerError
-from appliance.proxy.detect import HttpStart, Start, TlsStart, Unknown, detect
+from appliance.proxy.detect import HttpStart, PostgresStart, Start, TlsStart, Unknown, detect
 
 
 def hello(name: str = "api.example.com") -> bytes:
@@ -32,7 +32,11 @@ def told(data: bytes) -> Start | int:
         (b"GET / HTTP/1.0\r\n\r\n", HttpStart(None)),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Unknown("http2")),
         (b"SSH-2.0-OpenSSH\r\n", Unknown("ssh")),
-        (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", Unknown("binary")),
+        (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", PostgresStart("ssl")),
+        (b"\x00\x00\x00\x08\x04\xd2\x16\x30", PostgresStart("gss")),
+        (b"\x00\x00\x00\x10\x04\xd2\x16\x2e", PostgresStart("plain")),
+        (b"\x00\x00\x00\x54\x00\x03\x00\x00", PostgresStart("plain")),
+        (b"\x00\x00\x00\x54\x00\x04\x00\x00", Unknown("binary")),
         (b"hello\r\n", Unknown("binary")),
         (b"HELLO\r\n", Unknown("text")),
         (b"A" * 40, Unknown("text")),

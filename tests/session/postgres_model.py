@@ -30,7 +30,7 @@ class Model:
         self._status = m.IDLE
         self._implicit = False
         self._skipping = False
-        self._copying = ""  # "simple" or "extended"
+        self._copying = ""  # "query" or "extended"
         self._rest: list[bytes] = []  # statements of a Query after its COPY
         self.done: list[bytes] = []  # what was carried out
         self.over = False
@@ -76,7 +76,7 @@ class Model:
     def _during_copy(self, kind: int) -> None:
         if kind in (m.SYNC, m.FLUSH):
             return
-        simple, self._copying = self._copying == "simple", ""
+        simple, self._copying = self._copying == "query", ""
         if kind == m.COPY_DONE:
             self.done.append(b"copyin")
             self._out.append(write.command_complete(b"COPY 1"))
@@ -105,7 +105,7 @@ class Model:
                     self._check(part)
                     if part == b"copyin":
                         self._rest = parts[index + 1 :] or [b""]
-                        self._copying = "simple"
+                        self._copying = "query"
                         self._out.append(write.message(m.COPY_IN, b"\0\0\0"))
                         return
                     self._run(part, described=False)
@@ -133,7 +133,7 @@ class Model:
         tag = words[0].upper()
         if words[0] == b"execute":
             known = self._statements.get(words[1])
-            if known is None or known.startswith((b"execute", b"prepare")):
+            if not known or known.startswith((b"execute", b"prepare")):
                 raise _Failed("26000")
             self._run(known, described)
             return

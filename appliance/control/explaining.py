@@ -33,10 +33,7 @@ class ExplainAsk(Struct, forbid_unknown_fields=True):
     those that the configured workload of that name has."""
 
     principal: Text
-    url: Annotated[str, Meta(max_length=8000)]  # for SQL: postgres://host:port/database
-    sql: Annotated[str, Meta(max_length=50_000)] = ""
-    database: Text = ""  # instead of the URL's
-    user: Text = ""
+    url: Annotated[str, Meta(max_length=8000)]  # for SQL: postgres://user@host:port/database
     method: Annotated[str, Meta(pattern=r"^[A-Za-z]{1,32}$")] = "GET"
     groups: Annotated[tuple[Text, ...], Meta(max_length=100)] | None = None
     credentials: Annotated[tuple[Text, ...], Meta(max_length=100)] = ()  # secrets whose placeholder is in a slot
@@ -48,6 +45,9 @@ class ExplainAsk(Struct, forbid_unknown_fields=True):
     launched_uid: int = -1
     unit: Text = ""
     address: Text = ""  # that is dialled; "" leaves it open
+    sql: Annotated[str, Meta(max_length=50_000)] = ""
+    database: Text = ""  # instead of the URL's
+    user: Text = ""
 
 
 def explain_policy(config: Config, checked: Checked, ask: ExplainAsk) -> Explanation:

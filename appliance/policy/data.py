@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from appliance.config.schema import seconds_of
+from appliance.masking.detectors import chosen
 from appliance.policy.globs import host_pattern, path_pattern
 from appliance.policy.server_functions import HARMLESS
 from appliance.policy.statements import (
@@ -35,7 +36,6 @@ from appliance.policy.statements import (
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Method = Annotated[str, Field(pattern=r"^[A-Z]{1,32}$")]
-Word = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Identifier = Annotated[str, Field(min_length=1, max_length=63)]  # PostgreSQL: NAMEDATALEN - 1
 Hold = Annotated[float, BeforeValidator(seconds_of), Field(gt=0, le=86400.0)]
 Limit = Annotated[int, Field(ge=1)]
@@ -135,7 +135,7 @@ class MaskSpec(_Part):
     name: Name
     columns: tuple[str, ...] = ()  # "schema.table.column", no patterns
     names: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    detect: tuple[Word, ...] = ()
+    detect: tuple[str, ...] = ()
     how: Literal["hide", "null", "partial", "token"] = "hide"
     paths: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     expressions: Literal["deny", "mask"] = "deny"
@@ -150,6 +150,12 @@ class MaskSpec(_Part):
             column_pattern(column)
             if "*" in column:
                 raise ValueError(f"{column!r}: a column here is no pattern; names takes patterns of column names")
+        return value
+
+    @field_validator("detect")
+    @classmethod
+    def _detect(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        chosen(value)
         return value
 
     @model_validator(mode="after")

@@ -111,3 +111,38 @@ def test_explaining_asks_what_the_proxy_would_ask(folder: Path) -> None:
     for bad in ("ftp://x/", "https://user@x/", "https:///", "x", "https://ä.example/"):
         with pytest.raises(PeerError):
             said(bad)
+
+
+SQL_DATA = """
+destinations:
+  - name: shop
+    hosts: [db.example.com]
+    protocol: postgres
+    groups: [ci]
+    users: [app]
+    search_path: ["$user", public]
+    rules:
+      - {name: read, commands: [read], tables: ["public.*", "app.*"]}
+"""
+
+
+def test_explaining_a_statement_reads_it_as_the_proxy_does(folder: Path) -> None:
+    (folder / "data.yaml").write_text(SQL_DATA)
+    checked = check_policy(CONFIG, *read_folder(folder))
+
+    def said(sql: str, url: str = "postgres://app@DB.example.com/shop", **more: str) -> tuple[str, str, str]:
+        found = explain_policy(CONFIG, checked, ExplainAsk("runner", url, sql=sql, **more))
+        return found.plan.decision, found.verdict.rule if found.verdict is not None else "", found.text
+
+    assert said("SELECT count(*) FROM orders")[:2] == ("allow", "shop/read")
+    decision, rule, text = said("SELECT * FROM orders, secret.x")
+    assert (decision, rule) == ("allow", "shop/default-deny")
+    assert "tables: secret.x is not among" in text
+    assert "reads app.orders, public.orders, secret.x" in text
+    assert said("SELEC 1")[1] == "shop/default-deny"
+    assert said("BEGIN")[1] == "shop/session"
+    assert "not for user other" in said("SELECT 1", user="other")[2]
+    assert said("SELECT 1", "postgresql://app@db.example.com:5433/shop")[0] == "deny"
+    for bad in (("SELECT 1; SELECT 2", "postgres://db.example.com/"), ("SELECT 1", "https://db.example.com/")):
+        with pytest.raises(PeerError):
+            said(*bad)

@@ -104,6 +104,7 @@ SQL_RULE = SQL + "    rules:\n      - name: read\n"
         ("masks: [{name: m, columns: [email]}]", "masks"),
         ("masks: [{name: m, columns: [public.t.*]}]", "no pattern"),
         ("masks: [{name: m, names: [a], how: blur}]", "how"),
+        ("masks: [{name: m, detect: [emails]}]", "no detector 'emails'"),
         ("masks: [{name: m, names: [a], expressions: allow}]", "expressions"),
         ("masks: [{name: m, names: [a], probing: mask}]", "probing"),
         ("masks: [{name: m, names: [a], unless_group: [x]}]", "unless_groups"),

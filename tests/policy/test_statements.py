@@ -234,7 +234,13 @@ def test_who_and_where() -> None:
 
 MASKS = [
     {"name": "mail", "columns": ["public.customers.email"], "how": "partial", "unless_groups": ["support"]},
-    {"name": "cards", "detect": ["card"], "unless_principals": ["billing"], "expressions": "mask", "probing": "allow"},
+    {
+        "name": "cards",
+        "detect": ["credit-card"],
+        "unless_principals": ["billing"],
+        "expressions": "mask",
+        "probing": "allow",
+    },
 ]
 
 
@@ -266,7 +272,7 @@ def test_the_plan_of_a_database() -> None:
         record="values",
         masks=(
             Mask("mail", columns=("public.customers.email",), how="partial"),
-            Mask("cards", detect=("card",), expressions="mask", probing="allow"),
+            Mask("cards", detect=("credit-card",), expressions="mask", probing="allow"),
         ),
         opaque_functions=("public.f",),
     )

@@ -1,4 +1,4 @@
-"""`python -m benchmarks http`: see docs/benchmarks.md."""
+"""`python -m benchmarks http|postgres`: see docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -12,34 +12,48 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from benchmarks import report
-from benchmarks.generators import BenchmarkFailed
+from benchmarks import columns, report, run
 from benchmarks.plot import draw
-from benchmarks.run import FULL, QUICK, Plan, Results, clock, measure, start_all
+from benchmarks.postgres import columns as postgres_columns
+from benchmarks.postgres import run as postgres_run
+from benchmarks.postgres import setting as postgres_setting
+from benchmarks.postgres import targets as postgres_targets
+from benchmarks.report import Column
+from benchmarks.results import BenchmarkFailed, Results, Say, clock
 from benchmarks.setting import Setting
-from benchmarks.targets import ALL, Target
+from benchmarks.targets import ALL, Target, start_all
 from tests.world import World
 
-_PLOT = Path(__file__).parent / "out" / "http.png"
+_OUT = Path(__file__).parent / "out"
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    names = [target.name for target in ALL]
     parser = argparse.ArgumentParser(prog="benchmarks", description="Speed of the product beside its peers.")
-    http = parser.add_subparsers(dest="what", required=True).add_parser("http", help="HTTPS through each target")
-    http.add_argument("--quick", action="store_true", help="under 45 seconds: fewer scenarios, one round")
-    http.add_argument("--rounds", type=int, metavar="N", help=f"how often each is measured (default {FULL.rounds})")
-    http.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
-    http.add_argument("--plot", type=Path, metavar="FILE", default=_PLOT, help="default: benchmarks/out/http.png")
-    http.add_argument("--targets", default=",".join(names), help="some of: %(default)s")
+    kinds = parser.add_subparsers(dest="what", required=True)
+    _add(kinds, "http", "HTTPS through each target", ALL, run.FULL.rounds)
+    _add(kinds, "postgres", "PostgreSQL through each target", postgres_targets.ALL, postgres_run.FULL.rounds)
     found = parser.parse_args(argv)
-    unknown = set(found.targets.split(",")) - set(names)
+    unknown = set(found.targets.split(",")) - set(found.known)
     if unknown:
-        parser.error(f"there is no target {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+        parser.error(f"there is no target {', '.join(sorted(unknown))}; there are {', '.join(found.known)}")
     if found.rounds is not None and found.rounds < 1:
         parser.error("--rounds is at least 1")
     return found
+
+
+def _add(kinds: Any, name: str, help: str, targets: Sequence[type[Target]], rounds: int) -> None:
+    names = [target.name for target in targets]
+    kind = kinds.add_parser(name, help=help)
+    kind.add_argument("--quick", action="store_true", help="under 45 seconds: fewer scenarios, one round")
+    kind.add_argument("--rounds", type=int, metavar="N", help=f"how often each is measured (default {rounds})")
+    kind.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    kind.add_argument(
+        "--plot", type=Path, metavar="FILE", default=_OUT / f"{name}.png", help=f"default: benchmarks/out/{name}.png"
+    )
+    kind.add_argument("--targets", default=",".join(names), help="some of: %(default)s")
+    kind.set_defaults(known=names)
 
 
 @contextmanager
@@ -74,55 +88,75 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def http(arguments: argparse.Namespace) -> int:
-    plan: Plan = QUICK if arguments.quick else FULL
+def http(arguments: argparse.Namespace, results: Results, say: Say) -> dict[str, Any]:
+    plan = run.QUICK if arguments.quick else run.FULL
     if arguments.rounds is not None:
         plan = dataclasses.replace(plan, rounds=arguments.rounds)
-    chosen = arguments.targets.split(",")
+    with _world() as world:
+        setting = Setting(world)
+        targets = [target(setting) for target in ALL if target.name in arguments.targets.split(",")]
+        start_all(targets, say)
+        openssl_pair_kb = run.measure(setting, targets, plan, results, say)
+    wanted = columns.columns(plan.connections, plan.many)
+    print(f"\nMedians of {plan.rounds} round(s); OpenSSL's own part of a pair: {openssl_pair_kb:.1f} kB\n")
+    _tell(arguments, results, [target.name for target in targets], wanted, columns.COMPARED, columns.REQUIREMENTS)
+    return {**report.as_json(results, wanted), "openssl_kb_per_pair": openssl_pair_kb}
+
+
+def postgres(arguments: argparse.Namespace, results: Results, say: Say) -> dict[str, Any]:
+    plan = postgres_run.QUICK if arguments.quick else postgres_run.FULL
+    if arguments.rounds is not None:
+        plan = dataclasses.replace(plan, rounds=arguments.rounds)
+    with _world() as world:
+        setting = postgres_setting.Setting(world, plan.copy_mb, plan.people)
+        say("the server is ready")
+        targets = [target(setting) for target in postgres_targets.ALL if target.name in arguments.targets.split(",")]
+        start_all(targets, say)
+        postgres_run.measure(setting, targets, plan, results, say)
+    wanted = postgres_columns.columns(plan.connections)
+    asked = postgres_columns.requirements(plan.connections)
+    print(f"\nMedians of {plan.rounds} round(s)\n")
+    _tell(arguments, results, [target.name for target in targets], wanted, postgres_columns.COMPARED, asked)
+    return report.as_json(results, wanted)
+
+
+def _tell(
+    arguments: argparse.Namespace,
+    results: Results,
+    targets: Sequence[str],
+    wanted: Sequence[Column],
+    compared: Sequence[str],
+    asked: Sequence[report.Requirement],
+) -> None:
+    medians = results.medians()
+    print(report.table(medians, targets, wanted, compared))
+    print("", *report.requirements(medians, asked), sep="\n")
+    draw(medians, targets, wanted, arguments.plot)
+    print(f"\nplot: {arguments.plot}")
+
+
+def main() -> int:
+    arguments = _arguments(sys.argv[1:])
     elapsed = clock()
-    results = Results()
 
     def say(line: str) -> None:
         print(f"[{elapsed():5.1f} s] {line}", file=sys.stderr, flush=True)
 
     affinity = os.sched_getaffinity(0)
     try:
-        with _world() as world:
-            setting = Setting(world)
-            targets: list[Target] = [target(setting) for target in ALL if target.name in chosen]
-            start_all(targets, say)
-            measure(setting, targets, plan, results, say)
-    finally:
-        os.sched_setaffinity(0, affinity)
-    _publish(arguments, plan, results, [target.name for target in targets], elapsed())
-    say("done")
-    return 0
-
-
-def _publish(
-    arguments: argparse.Namespace, plan: Plan, results: Results, targets: Sequence[str], seconds: float
-) -> None:
-    medians = results.medians()
-    wanted = report.columns(plan.connections, plan.many)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(report.as_json(results, wanted, seconds), indent=1) + "\n")
-    print(f"\nMedians of {plan.rounds} round(s); OpenSSL's own part of a pair: {results.openssl_pair_kb:.1f} kB\n")
-    print(report.table(medians, targets, wanted))
-    lines = report.requirements(medians)
-    print("", *lines, sep="\n")
-    draw(medians, targets, wanted, arguments.plot)
-    print(f"\nplot: {arguments.plot}")
-
-
-def main() -> int:
-    try:
-        return http(_arguments(sys.argv[1:]))
+        measured = {"http": http, "postgres": postgres}[arguments.what](arguments, Results(), say)
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps({**measured, "seconds": round(elapsed(), 1)}, indent=1) + "\n")
+        say("done")
+        return 0
     except (BenchmarkFailed, RuntimeError) as failure:
         print(f"benchmarks: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("benchmarks: interrupted; everything is cleaned up", file=sys.stderr)
         return 130
+    finally:
+        os.sched_setaffinity(0, affinity)
 
 
 if __name__ == "__main__":

@@ -93,3 +93,30 @@ def pin(root: int, cpu: int) -> None:
                 os.sched_setaffinity(int(task), {cpu})
         except (FileNotFoundError, ProcessLookupError):
             continue
+
+
+def begin_peak(root: int) -> float:
+    """Megabytes of resident memory that the tree has now; `tree_peak_mb` counts from here on."""
+    for pid in tree(root):
+        try:
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): resets VmHWM
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return _resident_mb(root, "VmRSS")
+
+
+def tree_peak_mb(root: int) -> float:
+    """The sum of the processes' peaks since `begin_peak`: more than the tree had at any one time, if anything."""
+    return _resident_mb(root, "VmHWM")
+
+
+def _resident_mb(root: int, field: str) -> float:
+    total = 0
+    for pid in tree(root):
+        try:
+            text = Path(f"/proc/{pid}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        match = re.search(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE)
+        total += int(match[1]) if match else 0
+    return total / 1024

@@ -14,6 +14,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.results import BenchmarkFailed
 from benchmarks.upstream import HOST
 
 HEADER = '-H "Authorization: Bearer $BENCH_TOKEN"'
@@ -36,10 +37,6 @@ function done(summary, latency)
     io.write(string.format("latency %d %d %d\\n", summary.requests, latency:percentile(50), latency:percentile(99)))
 end
 """
-
-
-class BenchmarkFailed(Exception):
-    """A measurement that means nothing: wrong answers, no answers, a dead process."""
 
 
 def wrk(connections: int, *, close: bool = False) -> str:

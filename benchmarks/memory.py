@@ -9,8 +9,9 @@ import time
 from collections.abc import Sequence
 
 from benchmarks import accounting
-from benchmarks.generators import BenchmarkFailed, wrk
-from benchmarks.scenarios import NEW_AT_A_TIME, Figures, stop
+from benchmarks.generators import wrk
+from benchmarks.results import BenchmarkFailed, Figures
+from benchmarks.scenarios import NEW_AT_A_TIME, stop
 from benchmarks.setting import Setting
 from benchmarks.targets import Target
 from benchmarks.upstream import HOST

@@ -10,6 +10,7 @@ from benchmarks.report import Column, Medians, value
 _COLOURS = {
     "coatcheck": "#c2410c",
     "haproxy": "#1d4ed8",
+    "pgbouncer": "#1d4ed8",
     "squid": "#0f766e",
     "mitmproxy": "#7c3aed",
     "direct": "#9ca3af",

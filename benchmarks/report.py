@@ -9,19 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.run import BODY, IDLE, NEW, Results, keepalive_name
-from benchmarks.scenarios import Figures
+from benchmarks.results import Figures, Results
 
 Medians = Mapping[tuple[str, str], Figures]
 
 PRODUCT = "coatcheck"
-COMPARED = ("haproxy", "squid")
 _VERSIONS = {
     "nginx": ["nginx", "-v"],
     "haproxy": ["haproxy", "-v"],
     "squid": ["squid", "-v"],
     "mitmproxy": ["mitmdump", "--version"],
     "wrk": ["wrk", "-v"],
+    "pgbouncer": ["pgbouncer", "--version"],
     "openssl": ["openssl", "version"],
 }
 
@@ -37,29 +36,6 @@ class Column:
     added: bool = False
 
 
-def columns(connections: Sequence[int], many: bool) -> list[Column]:
-    found = []
-    for count in connections:
-        name = keepalive_name(count)
-        found.append(Column(f"requests/CPU-s, {count} connections", name, "requests_per_cpu_s"))
-        found.append(Column(f"requests/s, {count} connections", name, "requests_per_s"))
-        found.append(Column(f"p50 added, {count} connections, ms", name, "p50_ms", ".3f", added=True))
-        found.append(Column(f"p99 added, {count} connections, ms", name, "p99_ms", ".3f", added=True))
-    found += [
-        Column("200 MB body, MB/s", BODY, "mb_per_s"),
-        Column("200 MB body, CPU-s/GB", BODY, "cpu_s_per_gb", ".2f"),
-        Column("new connections/s", NEW, "connections_per_s"),
-        Column("new connections/CPU-s", NEW, "connections_per_cpu_s"),
-        Column("idle: largest worker, MB", IDLE, "worker_mb_0", ".1f"),
-        Column("idle: all processes, MB", IDLE, "memory_mb_0", ".1f"),
-        Column("kB for a kept-alive pair", IDLE, "kb_per_pair", ".1f"),
-        Column("… beyond OpenSSL's own", IDLE, "kb_per_pair_beyond_openssl", ".1f"),
-    ]
-    if many:
-        found.append(Column("all processes after 10,000 connections, MB", IDLE, "memory_mb_after_many", ".1f"))
-    return found
-
-
 def value(medians: Medians, target: str, column: Column) -> float | None:
     figure = medians.get((target, column.scenario), {}).get(column.figure)
     if figure is None or not column.added:
@@ -68,10 +44,10 @@ def value(medians: Medians, target: str, column: Column) -> float | None:
     return None if direct is None or target == "direct" else figure - direct
 
 
-def table(medians: Medians, targets: Sequence[str], wanted: Sequence[Column]) -> str:
-    """Figures, a row each; after them the product's (or first target's) ratio to those of COMPARED."""
+def table(medians: Medians, targets: Sequence[str], wanted: Sequence[Column], compared: Sequence[str]) -> str:
+    """Figures, a row each; after them the product's (or first target's) ratio to those of `compared`."""
     first = targets[0]
-    against = [peer for peer in COMPARED if peer in targets and peer != first]
+    against = [peer for peer in compared if peer in targets and peer != first]
     head = ["", *targets, *(f"{first} / {peer}" for peer in against)]
     rows = [head]
     for column in wanted:
@@ -107,20 +83,10 @@ class Requirement:
     at_most: bool = False
 
 
-REQUIREMENTS = (
-    Requirement("requests/CPU-s", Column("", keepalive_name(64), "requests_per_cpu_s"), "haproxy", 0.5),
-    Requirement("requests/CPU-s", Column("", keepalive_name(64), "requests_per_cpu_s"), "squid", 1.2),
-    Requirement("MB/s", Column("", BODY, "mb_per_s"), "haproxy", 0.6),
-    Requirement("new connections/s", Column("", NEW, "connections_per_s"), "squid", 1.0),
-    Requirement("MB for an idle worker", Column("", IDLE, "worker_mb_0"), None, 60, at_most=True),
-    Requirement("kB for a pair beyond OpenSSL", Column("", IDLE, "kb_per_pair_beyond_openssl"), None, 40, at_most=True),
-)
-
-
-def requirements(medians: Medians) -> list[str]:
+def requirements(medians: Medians, all_wanted: Sequence[Requirement]) -> list[str]:
     """A line for each that this run can tell of."""
     lines = []
-    for wanted in REQUIREMENTS:
+    for wanted in all_wanted:
         figure = value(medians, PRODUCT, wanted.column)
         if figure is None:
             continue
@@ -132,11 +98,12 @@ def requirements(medians: Medians) -> list[str]:
             figure, name = figure / other, f"{name} / {wanted.peer}'s"
         reached = figure <= wanted.bound if wanted.at_most else figure >= wanted.bound
         side = "at most" if wanted.at_most else "at least"
-        lines.append(f"{'reached ' if reached else 'MISSED  '} {name}: {figure:.2f}, wanted {side} {wanted.bound:g}")
+        told = f"{name}: {figure:,.2f}, wanted {side} {wanted.bound:,g}"
+        lines.append(f"{'reached ' if reached else 'MISSED  '} {told}")
     return lines
 
 
-def as_json(results: Results, wanted: Sequence[Column], seconds: float) -> dict[str, Any]:
+def as_json(results: Results, wanted: Sequence[Column]) -> dict[str, Any]:
     """{"runs": [one entry for each target and scenario, with what was measured], …}."""
     medians = results.medians()
     runs = []
@@ -153,8 +120,6 @@ def as_json(results: Results, wanted: Sequence[Column], seconds: float) -> dict[
         runs.append(entry)
     return {
         "runs": runs,
-        "openssl_kb_per_pair": results.openssl_pair_kb,
-        "seconds": round(seconds, 1),
         "machine": {"kernel": platform.release(), "cpus": os.cpu_count(), "python": platform.python_version()},
         "versions": versions(),
     }

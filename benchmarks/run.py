@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from benchmarks import memory, scenarios
-from benchmarks.generators import BenchmarkFailed
-from benchmarks.scenarios import Figures
+from benchmarks.results import BenchmarkFailed, Figures, Results, Say, told
 from benchmarks.setting import Setting
 from benchmarks.targets import Target
 
@@ -41,55 +38,25 @@ FULL = Plan(3, (1, 64, 1000), 0.6, 2.5, 3.0, 250, 2, (1, 64, 1000), True)
 QUICK = Plan(1, (64,), 0.3, 1.0, 1.0, 250, 1, (64, 256), False)
 
 
-@dataclass
-class Results:
-    """Figures by target and scenario, one entry a round."""
-
-    rounds: dict[tuple[str, str], list[Figures]] = field(default_factory=dict)
-    openssl_pair_kb: float = 0.0
-
-    def add(self, target: str, scenario: str, figures: Figures) -> None:
-        self.rounds.setdefault((target, scenario), []).append(figures)
-
-    def medians(self) -> dict[tuple[str, str], Figures]:
-        """The median of each figure over the rounds."""
-        found = {}
-        for key, rounds in self.rounds.items():
-            names = dict.fromkeys(name for figures in rounds for name in figures)
-            found[key] = {name: statistics.median(f[name] for f in rounds if name in f) for name in names}
-        return found
-
-
-Say = Callable[[str], None]
-
-
-def start_all(targets: Sequence[Target], say: Say) -> None:
-    """Raises BenchmarkFailed if one does not come up."""
-    for target in targets:
-        target.start()
-    for target in targets:
-        target.wait_until_ready()
-        say(f"{target.name} is ready")
-
-
-def measure(setting: Setting, targets: Sequence[Target], plan: Plan, results: Results, say: Say) -> None:
-    """Fills `results`; what is there when this raises is whole. Raises BenchmarkFailed."""
-    results.openssl_pair_kb = memory.openssl_pair_kb(setting)
+def measure(setting: Setting, targets: Sequence[Target], plan: Plan, results: Results, say: Say) -> float:
+    """Fills `results`; what is there when this raises is whole. Returns what a connection pair costs OpenSSL alone, in
+    KiB. Raises BenchmarkFailed."""
+    openssl_pair_kb = memory.openssl_pair_kb(setting)
     proxies = [target for target in targets if target.root is not None]
     say(f"memory at {', '.join(map(str, plan.memory_steps))} idle connections")
     for name, figures in memory.idle(setting, proxies, plan.memory_steps).items():
-        figures["kb_per_pair_beyond_openssl"] = figures["kb_per_pair"] - results.openssl_pair_kb
+        figures["kb_per_pair_beyond_openssl"] = figures["kb_per_pair"] - openssl_pair_kb
         results.add(name, IDLE, figures)
     for number in range(plan.rounds):
         for scenario, target, step in _round(setting, targets, plan, results, first=number == 0):
             figures = step()
             results.add(target.name, scenario, figures)
-            told = ", ".join(f"{name} {value:,.4g}" for name, value in figures.items())
-            say(f"round {number + 1}/{plan.rounds} {scenario} {target.name}: {told}")
+            say(f"round {number + 1}/{plan.rounds} {scenario} {target.name}: {told(figures)}")
     if plan.many:
         for target in proxies:
             say(f"memory of {target.name} after {memory.MANY:,} connections")
             results.add(target.name, IDLE, memory.after_many(setting, target))
+    return openssl_pair_kb
 
 
 def _round(
@@ -124,9 +91,3 @@ def _handshakes(results: Results, target: Target, connections: int) -> float:
     if rate <= 0:
         raise BenchmarkFailed(f"{target.name} made no connection")
     return 2 * connections / rate
-
-
-def clock() -> Callable[[], float]:
-    """Seconds since now."""
-    begin = time.monotonic()
-    return lambda: time.monotonic() - begin

@@ -7,12 +7,11 @@ import signal
 import subprocess
 import time
 
-from benchmarks.generators import DELAY_LUA, BenchmarkFailed, check_wrk, curl, read_curl, read_slow_wrk, slow_wrk, wrk
+from benchmarks.generators import DELAY_LUA, check_wrk, curl, read_curl, read_slow_wrk, slow_wrk, wrk
+from benchmarks.results import BenchmarkFailed, Figures
 from benchmarks.setting import Setting
 from benchmarks.targets import Target
 from benchmarks.upstream import BODY_BYTES
-
-Figures = dict[str, float]
 
 NEW_AT_A_TIME = 16
 _PATIENCE = 60.0  # seconds until the first answer

@@ -88,11 +88,12 @@ def make_authority(folder: Path, name: str) -> Authority:
     return Authority(certificate, key, pem, both)
 
 
-def issue(authority: Authority, file: Path, host: str) -> None:
-    """Writes a server certificate for `host`, its chain and its key into `file`."""
+def issue(authority: Authority, file: Path, *hosts: str) -> None:
+    """Writes a server certificate for `hosts` and the upstream's address, its chain and its key into `file`."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    names = x509.SubjectAlternativeName([x509.DNSName(host), x509.IPAddress(ipaddress.ip_address(OUTSIDE4))])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
+    address = x509.IPAddress(ipaddress.ip_address(OUTSIDE4))
+    names = x509.SubjectAlternativeName([*(x509.DNSName(host) for host in hosts), address])
     certificate = (
         _builder(subject, authority.certificate.subject, key)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -6,13 +6,13 @@ import shutil
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks import accounting
-from benchmarks.generators import BenchmarkFailed, probe
-from benchmarks.setting import LOAD_CPU, TARGET_CPU, Setting
-from benchmarks.upstream import CREDENTIAL
+from benchmarks.results import BenchmarkFailed, Say
+from benchmarks.setting import LOAD_CPU, TARGET_CPU, Ground
 
 
 class Target(ABC):
@@ -22,7 +22,7 @@ class Target(ABC):
     client_uid: ClassVar[int]
     slow: ClassVar[bool] = False  # measured in the first round only: it would take most of the time
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Ground) -> None:
         self.setting = setting
         self.process: subprocess.Popen[Any] | None = None
 
@@ -38,7 +38,8 @@ class Target(ABC):
     def client(self, script: str, **options: Any) -> subprocess.Popen[str]:
         """Starts a shell script as this target's client, on the load's CPU: a load generator.
 
-        It has BENCH_TOKEN and CURL_CA_BUNDLE, and knows the upstream by name. `options` go to Popen.
+        It has the credential in its environment, trusts the target's CA and knows the upstream by name. `options` go
+        to Popen.
         """
         options.setdefault("stdin", subprocess.DEVNULL)
         return self.setting.world.popen(
@@ -57,7 +58,7 @@ class Target(ABC):
         return ["taskset", "-c", str(LOAD_CPU), "sh", "-c", script]
 
     def client_environment(self) -> dict[str, str]:
-        return {"BENCH_TOKEN": CREDENTIAL, "CURL_CA_BUNDLE": str(self.trust)}
+        return self.setting.environment(self.trust)
 
     def wait_until_ready(self, timeout: float = 30.0) -> None:
         """Until a request goes the whole way, with the certificate that it ought to have.
@@ -66,9 +67,9 @@ class Target(ABC):
         """
         end = time.monotonic() + timeout
         while True:
-            client = self.client(probe())
+            client = self.client(self.setting.probe)
             out, err = client.communicate(timeout=timeout)
-            if out == "200":
+            if out.strip() == self.setting.probe_answer:
                 return
             ended = self.process is not None and self.process.poll() is not None
             if time.monotonic() > end or ended:
@@ -109,13 +110,13 @@ class Direct(Target):
 
 
 class Peer(Target):
-    """Another proxy. Its clients' connections to port 443 are redirected to its `port` on loopback."""
+    """Another proxy. Its clients' connections to the upstream's port are redirected to its `port` on loopback."""
 
     port: ClassVar[int]
     program: ClassVar[str]
     package: ClassVar[str]
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Ground) -> None:
         """Raises BenchmarkFailed if it is not installed."""
         super().__init__(setting)
         if shutil.which(self.program) is None:
@@ -132,7 +133,8 @@ class Peer(Target):
         rules = (
             f"add table ip bench\n"
             f"add chain ip bench {chain} {{ type nat hook output priority -100 ; policy accept ; }}\n"
-            f"add rule ip bench {chain} meta skuid {self.client_uid} tcp dport 443 redirect to :{self.port}\n"
+            f"add rule ip bench {chain} meta skuid {self.client_uid} tcp dport {self.setting.port} "
+            f"redirect to :{self.port}\n"
         )
         self.setting.world.run(["nft", "-f", "-"], input=rules, check=True)
         with open(self.dir / "log", "wb") as log:
@@ -151,3 +153,12 @@ class Peer(Target):
 
     def log(self) -> str:
         return (self.dir / "log").read_text(errors="replace")[-2000:]
+
+
+def start_all(targets: Sequence[Target], say: Say) -> None:
+    """Raises BenchmarkFailed if one does not come up."""
+    for target in targets:
+        target.start()
+    for target in targets:
+        target.wait_until_ready()
+        say(f"{target.name} is ready")

@@ -13,7 +13,7 @@ from typing import Any
 from appliance.config.load import load
 from appliance.config.places import accounts
 from benchmarks import accounting
-from benchmarks.setting import TARGET_CPU, Setting
+from benchmarks.setting import TARGET_CPU, Ground
 from benchmarks.targets.base import Target
 from benchmarks.upstream import CREDENTIAL, HOST
 from tests.world import OUTSIDE4
@@ -22,8 +22,8 @@ from tests.world.appliance import Appliance
 _CONNECTIONS = 9000
 
 
-def configuration(setting: Setting, client_uid: int) -> dict[str, Any]:
-    """One secret, in the Authorization header of the upstream alone."""
+def configuration(setting: Ground, client_uid: int, secret: dict[str, Any]) -> dict[str, Any]:
+    """One principal, one secret: `secret` says where it belongs."""
     return {
         "workloads": [{"name": "bench", "match": {"uid": [client_uid]}}],
         "secrets": [
@@ -31,10 +31,7 @@ def configuration(setting: Setting, client_uid: int) -> dict[str, Any]:
                 "name": "bench",
                 "from": {"environment": "UPSTREAM_CREDENTIAL"},
                 "shape": {"regex": "bench-[A-Za-z0-9]{32}"},
-                "env": "BENCH_TOKEN",
-                "destinations": ["upstream"],
-                "hosts": [HOST],
-                "slots": [{"in": "header", "name": "authorization"}],
+                **secret,
             }
         ],
         "tls": {"upstream_ca_files": [str(setting.upstream_ca.pem)], "system_roots": False},
@@ -42,35 +39,39 @@ def configuration(setting: Setting, client_uid: int) -> dict[str, Any]:
     }
 
 
-def policy() -> dict[str, Any]:
-    """One destination, one rule that the verdict comes from."""
-    return {
-        "destinations": [
-            {
-                "name": "upstream",
-                "hosts": [HOST],
-                "ports": [443],
-                "addresses": [f"{OUTSIDE4}/32"],
-                "principals": ["bench"],
-                "secrets": ["bench"],
-                "rules": [{"name": "read", "decision": "allow", "methods": ["GET"], "paths": ["/*"]}],
-            }
-        ]
-    }
-
-
 class Coatcheck(Target):
     name = "coatcheck"
     client_uid = 21004
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Ground) -> None:
         super().__init__(setting)
         self.appliance = Appliance(
             setting.world,
-            configuration(setting, self.client_uid),
-            policy(),
+            configuration(setting, self.client_uid, self.secret()),
+            {"destinations": [self.destination(name, host) for name, host in self.hosts().items()]},
             environment={"UPSTREAM_CREDENTIAL": CREDENTIAL},
         )
+
+    def hosts(self) -> dict[str, str]:
+        """The name of each destination, and its host."""
+        return {"upstream": HOST}
+
+    def secret(self) -> dict[str, Any]:
+        """Only in the Authorization header, only for the upstream."""
+        slots = [{"in": "header", "name": "authorization"}]
+        return {"env": "BENCH_TOKEN", "destinations": ["upstream"], "hosts": [HOST], "slots": slots}
+
+    def destination(self, name: str, host: str) -> dict[str, Any]:
+        """One rule that the verdict comes from."""
+        return {
+            "name": name,
+            "hosts": [host],
+            "ports": [self.setting.port],
+            "addresses": [f"{OUTSIDE4}/32"],
+            "principals": ["bench"],
+            "secrets": ["bench"],
+            "rules": [{"name": "read", "decision": "allow", "methods": ["GET"], "paths": ["/*"]}],
+        }
 
     def start(self) -> None:
         self.appliance.start()

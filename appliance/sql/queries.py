@@ -62,6 +62,8 @@ class Queries(Expressions):
         return columns
 
     def set_operation(self, node: pb.SelectStmt, scope: Scope) -> Columns:
+        if not node.HasField("larg") or not node.HasField("rarg"):
+            return Columns((), (), rest=self.not_understood("select_stmt.op"), complete=False)
         columns = one_above_the_other(self.select(node.larg, scope), self.select(node.rarg, scope))
         if not (node.op == pb.SETOP_UNION and node.all):
             self.compare(columns.masks())  # rows are compared with each other

@@ -13,8 +13,8 @@ from typing import Final
 from postgast import pg_query_pb2 as pb
 
 from appliance.sql.builtins import names
+from appliance.sql.changes import Changes
 from appliance.sql.expressions import kind_of, text_of
-from appliance.sql.queries import Queries
 from appliance.sql.scopes import Item, Scope
 
 # They hold no expression, and carry nothing anywhere.
@@ -49,7 +49,7 @@ def words(kind: str) -> str:
     return kind.removesuffix("_stmt").replace("_", " ").upper()
 
 
-class Definitions(Queries):
+class Definitions(Changes):
     """Adds what has no result."""
 
     __slots__ = ()

@@ -13,8 +13,8 @@ from typing import Final
 from postgast import pg_query_pb2 as pb
 
 from appliance.lineage.builtins import names
+from appliance.lineage.changes import Changes
 from appliance.lineage.expressions import kind_of, text_of
-from appliance.lineage.queries import Queries
 from appliance.lineage.scopes import Item, Scope
 
 # They hold no expression, and carry nothing anywhere.
@@ -49,7 +49,7 @@ def words(kind: str) -> str:
     return kind.removesuffix("_stmt").replace("_", " ").upper()
 
 
-class Definitions(Queries):
+class Definitions(Changes):
     """Adds what has no result."""
 
     __slots__ = ()

@@ -1,11 +1,19 @@
 """A table of statements and where masked columns go in each; and what must hold of any text."""
 
+# ruff: noqa: E501, S608 - a table of statements
 from __future__ import annotations
 
 import re
 
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from postgast import pg_query_pb2 as pb
 
+from appliance.model.errors import PeerError
+from appliance.lineage import expressions
+from appliance.lineage.ddl import CHANGES, HARMLESS
 from appliance.lineage.lineage import Flow, lineage
 from appliance.lineage.relations import Catalogue, Relation
 from appliance.lineage.scopes import CLEAN, Taint
@@ -306,3 +314,114 @@ def rows() -> list[tuple[str, Flow]]:
 def test_flow(text: str, expected: Flow) -> None:
     (flow,) = lineage(text, CATALOGUE, prepared=KNOWN, cursors=KNOWN)
     assert flow._replace(output=None) == expected
+
+
+def output_of(text: str) -> list[tuple[set[int], set[int]]] | None:
+    (flow,) = lineage(text, CATALOGUE)
+    return None if flow.output is None else [(set(each.passes), set(each.expressions)) for each in flow.output]
+
+
+CLEAR: tuple[set[int], set[int]] = (set(), set())
+
+
+def test_output_tells_the_columns_of_a_copy() -> None:
+    email, ssn = ({0}, set()), ({1}, set())
+    assert output_of("COPY users TO STDOUT") == [CLEAR, CLEAR, email, ssn]  # a generated column is left out
+    assert output_of("COPY users (ssn, id) TO STDOUT") == [ssn, CLEAR]
+    assert output_of("COPY (SELECT * FROM users) TO STDOUT") == [CLEAR, CLEAR, email, ssn, (set(), {0})]
+    assert output_of("COPY (SELECT id, lower(email) FROM users) TO STDOUT") == [CLEAR, (set(), {0})]
+    assert output_of("COPY (VALUES (1, 2)) TO STDOUT") == [CLEAR, CLEAR]
+
+
+def test_output_is_not_told_where_columns_could_shift() -> None:
+    # A temporary relation of the same name may have other columns, which would move those that come after it.
+    assert output_of("SELECT *, email FROM users") is None
+    assert output_of("SELECT * FROM users, hr.people") is None
+    assert output_of("SELECT * FROM elsewhere, users") is None
+    assert output_of("SELECT * FROM public.users, hr.people") is not None
+
+
+def test_statements_of_one_text_know_each_other() -> None:
+    flows = lineage("PREPARE p AS SELECT lower(email) FROM users; EXECUTE p; DECLARE c CURSOR FOR TABLE users; "
+                    "FETCH c", CATALOGUE)  # fmt: skip
+    assert [sorted(flow.expressions) for flow in flows] == [[0], [0], [0], [0]]
+    assert not any(flow.opaque for flow in flows)
+
+
+def test_a_name_without_schema_means_any_of_the_search_path() -> None:
+    for path, expected in ((("public",), set()), (("public", "hr"), {0}), ((), {0}), (("other",), set())):
+        (flow,) = lineage("SELECT email FROM people", CATALOGUE, path)
+        assert flow.passes == expected
+
+
+def test_origin() -> None:
+    assert [CATALOGUE.mask_of(10, number) for number in range(1, 6)] == [-1, -1, 0, 1, 0]
+    assert CATALOGUE.mask_of(10, 0) == 0  # a whole row
+    assert CATALOGUE.mask_of(10, 9) == 0  # a column that came later
+    assert CATALOGUE.mask_of(10, -1) == -1  # ctid
+    assert CATALOGUE.mask_of(99, 1) == CATALOGUE.mask_of(0, 0) == -1
+
+
+def test_the_tables_are_those_of_the_grammar() -> None:
+    messages = {field.name: field.message_type for field in pb.Node.DESCRIPTOR.fields}
+    for kind, (read, passed_over) in (expressions.PLAIN | expressions.LOUD).items():
+        fields = {f.name for f in messages[kind].fields if f.type == FieldDescriptor.TYPE_MESSAGE}
+        assert set(read) | set(passed_over) >= fields - {"json_output"}, kind
+    for kind in HARMLESS | CHANGES:
+        assert kind in messages
+
+
+def test_what_is_not_understood_is_everything() -> None:
+    tree = pb.ParseResult()
+    select = tree.stmts.add().stmt.select_stmt
+    select.op = pb.SETOP_NONE
+    target = select.target_list.add().res_target
+    target.val.var.varno = 1  # no parse tree has one
+    (flow,) = lineage(tree, CATALOGUE)
+    assert flow.expressions == flow.probes == {0, 1}
+    assert flow.opaque == ("var",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT " + "(" * 20000 + "1" + ")" * 20000,
+        "SELECT " + "+".join(["email"] * 5000) + " FROM users",
+        "SELECT 1" + " UNION SELECT 1" * 5000,
+        "SELECT " + "(SELECT " * 3000 + "1" + ")" * 3000,
+        "SELECT 1; \0 SELECT email FROM users",
+        "SELECT '\ud800'",
+        "SELEC email FROM users",
+    ],
+)
+def test_what_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(PeerError):
+        lineage(text, CATALOGUE)
+
+
+def test_work_is_bounded() -> None:
+    wide = "SELECT * FROM public.users"
+    for _ in range(12):
+        wide = f"SELECT *, * FROM ({wide}) AS s"
+    recursive = "SELECT email FROM users"
+    for index in range(12):
+        recursive = f"WITH RECURSIVE r{index} AS ({recursive} UNION ALL SELECT email FROM r{index}) TABLE r{index}"
+    names = "SELECT " + ", ".join(["x"] * 20000) + " FROM " + ", ".join(["public.users u"] * 2000)
+    for text in (wide, recursive, names):
+        with pytest.raises(PeerError, match=r"too complex|at most|too deep"):
+            lineage(text, CATALOGUE)
+
+
+WORDS = re.split(
+    " ", "SELECT email , * FROM users u JOIN ( ) WITH AS x . 1 'a' = AND lower ORDER BY UNION id LATERAL contacts"
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.one_of(st.text(), st.lists(st.sampled_from(WORDS)).map(" ".join)))
+def test_any_text_has_a_flow_or_is_refused(text: str) -> None:
+    try:
+        flows = lineage(text, CATALOGUE)
+    except PeerError:
+        return
+    assert all(isinstance(flow, Flow) for flow in flows)

@@ -39,8 +39,10 @@ async function main() {
   const other = new Client();
   await other.connect();
   const pid = await one("select pg_backend_pid()");
-  setTimeout(() => other.query("select pg_cancel_backend($1)", [pid]), 300);
+  const cancel = new Promise(resolve => setTimeout(resolve, 300))
+    .then(() => other.query("select pg_cancel_backend($1)", [pid]));
   await one("select pg_sleep(30)").catch(error => { result.cancelled = error.code; });
+  await cancel;
   await other.end();
   await client.end();
   console.log(JSON.stringify(result));

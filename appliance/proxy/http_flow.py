@@ -21,7 +21,7 @@ import structlog
 
 from appliance.model.errors import CoatcheckError, Denied, EnvironmentFailed, InternalError, PeerError
 from appliance.model.record import OperationDecided, OperationEnded
-from appliance.proxy.channel import Channel
+from appliance.proxy.channel import Line
 from appliance.proxy.flow import Flow
 from appliance.proxy.http_exchange import FORWARDING, PREPARING, RECORDING, REFUSED, Exchange
 from appliance.proxy.http_response import ResponseWriter
@@ -42,7 +42,7 @@ class HttpFlow:
     """The sink of the agent's channel and the owner of the upstream's. `refusal`: the flow as a whole is refused, and
     each request is told so. `closed` is done when the agent's connection is gone."""
 
-    def __init__(self, flow: Flow, agent: Channel, default_port: int, refusal: CoatcheckError | None) -> None:
+    def __init__(self, flow: Flow, agent: Line, default_port: int, refusal: CoatcheckError | None) -> None:
         loop = asyncio.get_running_loop()
         self._flow = flow
         self._services = flow.services

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from appliance.model.errors import CoatcheckError, EnvironmentFailed, PeerError
 from appliance.placeholders.coding import ContentScrubber, parse_content_encoding
 from appliance.placeholders.scrub import Scrubber, ScrubStream
-from appliance.proxy.channel import Channel
+from appliance.proxy.channel import Line
 from appliance.session.http import response_framing, response_head
 from appliance.wire.http1 import Framing, Header, ResponseHead, as_it_came, chunk, end_to_end, last_chunk
 
@@ -43,7 +43,7 @@ class ResponseWriter:
     status = 0
 
     def __init__(
-        self, client: Channel, scrubber: Scrubber, version: int, on_done: Callable[[], None], on_failed: Failed
+        self, client: Line, scrubber: Scrubber, version: int, on_done: Callable[[], None], on_failed: Failed
     ) -> None:
         self._client = client
         self._scrubber = scrubber

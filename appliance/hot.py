@@ -15,10 +15,12 @@ HOT = (
     "metrics.tally",
     "placeholders.scrub",
     "placeholders.slots",
+    "policy.decider",
     "proxy.channel",
     "proxy.http_exchange",
     "proxy.http_flow",
     "proxy.http_response",
+    "proxy.lease",
     "proxy.recorder",
     "proxy.tally",
     "proxy.upstream",
@@ -30,7 +32,7 @@ HOT = (
     "wire.target",
 )
 _HERE = Path(__file__).parent
-_PLAIN_BASES = frozenset(("BufferedProtocol", "Exception", "NamedTuple", "Protocol"))
+_PLAIN_BASES = frozenset(("BufferedProtocol", "Exception", "Generic", "NamedTuple", "Protocol"))
 
 
 def sources() -> list[Path]:
@@ -56,8 +58,9 @@ def refusals(source: str) -> list[str]:
     that a frozen msgspec Struct would be no longer frozen; a base that is not known to be harmless may take some."""
     classes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
     plain = _PLAIN_BASES.union(node.name for node in classes)
-    return [
-        node.name
-        for node in classes
-        if node.keywords or not all(ast.unparse(base).rpartition(".")[2] in plain for base in node.bases)
-    ]
+    return [node.name for node in classes if node.keywords or not all(_name(base) in plain for base in node.bases)]
+
+
+def _name(base: ast.expr) -> str:
+    """Generic[Key] -> Generic, typing.Protocol -> Protocol."""
+    return ast.unparse(base).partition("[")[0].rpartition(".")[2]

@@ -151,6 +151,7 @@ class Upstreams:
         self.remember_session(upstream)
         idle = self._idle.setdefault(upstream.route, [])
         upstream.owner = None
+        upstream.reader.forget()
         if not upstream.usable or len(idle) >= _IDLE_PER_ROUTE or self._idle_count >= _IDLE_MOST:
             if not idle:
                 del self._idle[upstream.route]

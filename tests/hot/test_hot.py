@@ -15,6 +15,7 @@ HARMLESS = {
     "a plain class": "class A:\n    __slots__ = ('x',)",
     "a named tuple": "from typing import NamedTuple\nclass A(NamedTuple):\n    x: int",
     "a protocol": "import typing\nclass A(typing.Protocol): ...",
+    "a generic class": "from typing import Generic\nclass A(Generic[T]): ...",
     "a class of the same module": "class A: ...\nclass B(A): ...",
 }
 REFUSED = {

@@ -1,4 +1,4 @@
-"""Compiles the hot modules (docs/adr/0010). COATCHECK_PURE=1: none; without a compiler the installation goes on, and
+"""Compiles the hot modules with mypy's compiler (docs/adr/0010). COATCHECK_PURE=1: none; without a compiler the installation goes on, and
 `coatcheck doctor` says what is missing."""
 
 import os

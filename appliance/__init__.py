@@ -16,6 +16,7 @@ The way of a connection, one line a package:
     ipc           how the four processes (kernel, vault, proxy, control) speak, peers known by the kernel
     daemon        composition roots of the four processes, and of `coatcheck up`
     cli           one file per noun
+    hot           which modules are compiled
     model         the nouns; config: the configuration; metrics: names of what is counted
 
 Imports run downwards only (import-linter, pyproject.toml). Pure packages import no asyncio, socket, ssl,

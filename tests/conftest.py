@@ -6,7 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from appliance.hot import fingerprint
 from tests.world import World
+from tests.world.world import REPOSITORY
+
+
+def pytest_sessionstart() -> None:
+    """What is compiled must be what is in the files: an edit that is not tested would be a trap."""
+    made = REPOSITORY / "appliance" / "hot.made-from"
+    if made.exists() and made.read_text().strip() != fingerprint():
+        pytest.exit("a compiled module has changed: run ./dev setup, or PURE=1 ./dev setup to go without", returncode=4)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The chain of records that cannot be changed unnoticed.
 
-In: batches of records as JSON from processes that are not trusted to write them. Out: a log of JSON Lines,
+In: batches of records as MessagePack from processes that are not trusted to write them. Out: a log of JSON Lines,
 each line bound to the one before by SHA-256, with heads that the vault signs; and a judge of such a log.
 
 Always: what is written was decoded with the types of `appliance.model.record` and encoded by us; a batch is
@@ -10,7 +10,7 @@ vault signed last is not opened; no line holds a secret or a placeholder.
     intake     bytes from a peer -> canonical records that this peer may write, or PeerError
     chain      how a line is bound to the one before (pure)
     log        the file: append, undo, rotate, open again after a crash
-    committer  many callers, one write; fsync and signed heads by count and by time
+    committer  a batch, one write; fsync and signed heads by count and by time
     reader     lines after a sequence number, found by bisection
     verify     finds an edit, a deletion, a reordering, a truncation, a roll-back past a signed head
 

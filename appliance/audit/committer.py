@@ -1,6 +1,7 @@
-"""Many callers, one write: what one turn of the loop brings is written together, then everyone is told.
+"""Appends for all callers: a batch is one write, and whoever asked knows at once.
 
-It also sees to it that what was written becomes durable (fsync, at most `SYNC_DELAY` later) and that the vault
+A batch is large where it matters: a worker gathers what comes while its last one is under way. This one sees to it that
+what was written becomes durable (fsync, at most `SYNC_DELAY` later) and that the vault
 signs the chain's head every so many records or seconds. A head is signed only once all it covers is on the
 disk, so a crash never takes away a signed line.
 """
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
 
 from appliance.audit.chain import Tip, head_of
 from appliance.audit.intake import payload_of
@@ -21,11 +21,6 @@ from appliance.model.record import Record
 SYNC_DELAY = 1.0  # seconds from a write to its fsync, at most
 
 Sign = Callable[[Head], Awaitable[SignedHead]]
-
-
-class _Waiting(NamedTuple):
-    payloads: list[bytes]
-    done: asyncio.Future[int]
 
 
 class Committer:
@@ -48,7 +43,6 @@ class Committer:
         self._every = checkpoint_records
         self._interval = checkpoint_interval
         self._trouble = trouble
-        self._waiting: list[_Waiting] = []
         self._due = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._sync_timer: asyncio.TimerHandle | None = None
@@ -70,31 +64,36 @@ class Committer:
             self.oldest_unsigned = self._clock()
         self._task = asyncio.get_running_loop().create_task(self._checkpoints())
 
-    async def append(self, payloads: list[bytes]) -> int:
-        """Returns the sequence of the last of them once all are written, in order and side by side.
+    def append(self, payloads: list[bytes]) -> int:
+        """Writes all, in order and side by side, and returns the sequence of the last of them.
 
-        Raises EnvironmentFailed("audit") if none is. A cancelled call may still be written.
+        Raises EnvironmentFailed("audit") if none is written.
         """
         if not payloads:
             return self._log.tip.sequence
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[int] = loop.create_future()
-        if not self._waiting:
-            loop.call_soon(self._commit)
-        self._waiting.append(_Waiting(payloads, done))
-        return await done
+        try:
+            last = self._log.append(payloads).sequence
+        except CoatcheckError:
+            self.failed += 1
+            raise
+        if not self.unsigned:
+            self.oldest_unsigned = self._clock()
+        self.unsigned += len(payloads)
+        if self.unsigned >= self._every:
+            self._due.set()
+        if self._sync_timer is None:
+            self._sync_timer = asyncio.get_running_loop().call_later(SYNC_DELAY, self._sync_soon)
+        return last
 
-    async def record(self, record: Record) -> int:
+    def record(self, record: Record) -> int:
         """`append` of one record of our own."""
-        return await self.append([payload_of(record)])
+        return self.append([payload_of(record)])
 
     async def stop(self) -> None:
         """A last checkpoint, if the vault can be had; then the log is durable and closed."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        if self._waiting:
-            self._commit()
         await self._checkpoint()
         if self._sync_timer is not None:
             self._sync_timer.cancel()
@@ -105,30 +104,6 @@ class Committer:
         except CoatcheckError as error:
             self._trouble(str(error))
         self._log.close()
-
-    def _commit(self) -> None:
-        group, self._waiting = self._waiting, []
-        first = self._log.tip.sequence
-        try:
-            self._log.append([payload for waiting in group for payload in waiting.payloads])
-        except CoatcheckError as error:
-            self.failed += len(group)
-            for waiting in group:
-                if not waiting.done.done():
-                    waiting.done.set_exception(error)
-            return
-        last = first
-        for waiting in group:
-            last += len(waiting.payloads)
-            if not waiting.done.done():
-                waiting.done.set_result(last)
-        if not self.unsigned:
-            self.oldest_unsigned = self._clock()
-        self.unsigned += last - first
-        if self.unsigned >= self._every:
-            self._due.set()
-        if self._sync_timer is None:
-            self._sync_timer = asyncio.get_running_loop().call_later(SYNC_DELAY, self._sync_soon)
 
     def _sync_soon(self) -> None:
         self._sync_timer = None

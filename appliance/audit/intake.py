@@ -1,7 +1,7 @@
 """The gate of the log: bytes from a process that may be hostile in, canonical bytes out.
 
-Every record is decoded with its type (unknown fields and types refused, JSON strict) and encoded again, so that
-nothing that a peer wrote reaches the file as it was written. Each peer may write only the kinds of record
+Every record is decoded with its type (unknown fields and types refused) and written as JSON by us, so that nothing
+that a peer wrote reaches the file as it was written. Each peer may write only the kinds of record
 that it is in a position to know: a proxy that was taken over cannot say that a job ended.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -52,6 +52,7 @@ _KINDS: dict[Process, tuple[type[Record], ...]] = {
     "kernel": (Refused, ServiceEvent),
 }
 _encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines  # JSON holds no raw line break
 
 
 class Intake:
@@ -62,23 +63,20 @@ class Intake:
     def __init__(self, process: Process) -> None:
         self._process = process
         kinds: Any = reduce(or_, _KINDS[process])
-        self._decode = msgspec.json.Decoder(kinds).decode
+        self._decode = msgspec.msgpack.Decoder(Annotated[list[kinds], msgspec.Meta(max_length=MAX_BATCH)]).decode
 
-    def read(self, batch: list[bytes]) -> tuple[list[Record], list[bytes]]:
-        """The records of a batch and their canonical payloads, in order.
+    def read(self, batch: msgspec.Raw | bytes) -> tuple[list[Record], list[bytes]]:
+        """The records of a batch (MessagePack, a list of them) and their canonical payloads, in order.
 
-        Raises PeerError if any of them is too large or not a record that this process may write; Denied
-        if it speaks for another process. Then nothing of the batch may be written.
+        Raises PeerError if any of them is too large or not a record that this process may write, or there are too
+        many; Denied if it speaks for another process. Then nothing of the batch may be written.
         """
-        if len(batch) > MAX_BATCH:
-            raise PeerError("audit-batch", f"{len(batch)} records in one batch are over the limit of {MAX_BATCH}")
-        decode = self._decode
         try:
-            records = [decode(raw) for raw in batch]
-            payloads = [_encode(record) for record in records]
+            records: list[Record] = self._decode(batch)
+            payloads = _encode_lines(records).splitlines()
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise PeerError("audit-record", f"not a record that {self._process} may write: {error}") from None
-        if batch and max(map(len, payloads)) > MAX_RECORD:
+        if records and max(map(len, payloads)) > MAX_RECORD:
             raise PeerError("audit-record", f"a record is over the limit of {MAX_RECORD} bytes")
         for record in records:
             if type(record) is ServiceEvent and record.process != self._process:

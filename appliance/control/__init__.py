@@ -20,7 +20,7 @@ once, on their way to a job, and are neither kept nor logged.
 
 Methods of control.sock:
 
-    append (list[bytes]) -> int            proxy, vault, kernel   records; answered once they are written
+    append (list[Record]) -> int           proxy, vault, kernel   records; answered once they are written
     policy (str) -> PolicyBundle           proxy                  long poll: at once if the version given is not current
     metrics (WorkerMetrics) -> None        proxy, vault, kernel
 

@@ -156,7 +156,7 @@ class Api:
         minted = PlaceholderMinted(
             self._parts.wall(), job, ask.secret, ask.ttl or 0.0, ask.uses, narrowing.host, narrowing.method, ask.path
         )
-        await self._parts.committer.record(minted)  # if it fails, nobody gets to know the text
+        self._parts.committer.record(minted)  # if it fails, nobody gets to know the text
         return answer({"job": job, "secret": ask.secret, "placeholder": text})
 
     # ---- for operators ----

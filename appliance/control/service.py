@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import Raw
+
 from appliance.audit.committer import Committer
 from appliance.audit.intake import Intake, Process
 from appliance.config.places import Accounts
@@ -48,12 +50,12 @@ class ControlService:
 
     def register(self, server: IpcServer) -> None:
         everyone = frozenset(self._processes)
-        server.method("append", list[bytes], self.append, everyone)
+        server.prompt("append", Raw, self.append, everyone)
         server.method("policy", str, self.policy, frozenset({self._proxy}))
         server.method("metrics", WorkerMetrics, self.metrics, everyone)
 
-    async def append(self, peer: Peer, batch: list[bytes]) -> int:
-        """Writes a batch of records, whole, and answers the last one's sequence.
+    def append(self, peer: Peer, batch: Raw) -> int:
+        """Writes a batch of records (as `Intake.read` takes it), whole, and answers the last one's sequence.
 
         Raises PeerError or Denied if one is not the peer's to write, EnvironmentFailed("audit") if the log cannot be
         written; nothing of the batch is written then.
@@ -63,7 +65,7 @@ class ControlService:
         except CoatcheckError:
             self._refused[peer.uid].value += 1
             raise
-        last = await self._committer.append(payloads)
+        last = self._committer.append(payloads)
         self._flows.observe(records)
         return last
 

@@ -99,7 +99,7 @@ async def _run(config: Config, places: Places, who: Accounts, bound: _Bound, rea
         tasks = await _serve(config, places, who, bound, kernel, vault, committer, stack)
         ready()
         await _until(stop, tasks)
-        await _say(committer, "stopped")
+        _say(committer, "stopped")
 
 
 async def _open_audit(config: Config, places: Places, vault: Vault) -> Committer:
@@ -115,7 +115,7 @@ async def _open_audit(config: Config, places: Places, vault: Vault) -> Committer
     )
     committer.start(last)
     detail = f"cut off {audit_log.repaired} bytes of an unfinished line" if audit_log.repaired else ""
-    await _say(committer, "started", detail)
+    _say(committer, "started", detail)
     return committer
 
 
@@ -144,7 +144,7 @@ async def _serve(
     flows, merged, tally = Flows(), Merged(), Tally("control")
 
     async def record(what: Record) -> int:
-        last = await committer.record(what)
+        last = committer.record(what)
         flows.observe([what])
         return last
 
@@ -205,5 +205,5 @@ async def _until(stop: asyncio.Event, background: list[Coroutine[None, None, Non
         task.cancel()
 
 
-async def _say(committer: Committer, event: str, detail: str = "") -> None:
-    await committer.record(ServiceEvent(time.time(), "control", event, detail))
+def _say(committer: Committer, event: str, detail: str = "") -> None:
+    committer.record(ServiceEvent(time.time(), "control", event, detail))

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -31,16 +31,18 @@ def peer_of(sock: socket.socket) -> Peer:
 
 
 Handler = Callable[[Peer, Any], Awaitable[Any]]
+PromptHandler = Callable[[Peer, Any], Any]
 
 
 class _Method(NamedTuple):
-    handler: Handler
+    handler: PromptHandler
     params: Any
     uids: frozenset[int]
+    prompt: bool  # answers; otherwise answers something to be awaited
 
 
 class IpcServer:
-    """`method()` registers, `start()` listens. A handler gets (peer, params) and returns anything that
+    """`method()` and `prompt()` register, `start()` listens. A handler gets (peer, params) and returns anything that
     msgspec encodes; it raises our error families, anything else reaches the caller as InternalError
     without detail (`on_bug` gets the exception for our own log)."""
 
@@ -52,9 +54,17 @@ class IpcServer:
         self._path = ""
 
     def method(self, name: str, params: Any, handler: Handler, uids: frozenset[int]) -> None:
+        """One that may wait: each call is a task of its own."""
+        self._register(name, _Method(handler, params, uids, False))
+
+    def prompt(self, name: str, params: Any, handler: PromptHandler, uids: frozenset[int]) -> None:
+        """One that never waits: it is answered before the next message is read."""
+        self._register(name, _Method(handler, params, uids, True))
+
+    def _register(self, name: str, method: _Method) -> None:
         if name in self._methods:
             raise InternalError(f"method {name} is registered twice")
-        self._methods[name] = _Method(handler, params, uids)
+        self._methods[name] = method
 
     async def start(self, path: str, *, mode: int = 0o600, uid: int = -1, gid: int = -1) -> None:
         """Listens on the Unix socket `path` (an old one there is replaced)."""
@@ -80,7 +90,8 @@ class IpcServer:
                 connection.drop()
             self._server = None
 
-    async def dispatch(self, peer: Peer, call: Call) -> Answer:
+    def dispatch(self, peer: Peer, call: Call) -> Answer | Coroutine[Any, Any, Answer]:
+        """The answer, or what gives it once it is awaited."""
         method = self._methods.get(call.method)
         if method is None or peer.uid not in method.uids:
             return Answer(call.number, "Denied", "ipc", f"uid {peer.uid} may not call {call.method}", EMPTY)
@@ -88,18 +99,34 @@ class IpcServer:
             params = decode(call.params, method.params)
         except msgspec.MsgspecError as error:
             return Answer(call.number, "PeerError", "ipc-params", f"{call.method}: {error}", EMPTY)
+        if not method.prompt:
+            return self._await(peer, call, method, params)
         try:
-            result = await method.handler(peer, params)
-            return Answer(call.number, "", "", "", msgspec.Raw(encode(result)))
-        except Denied as error:
-            return Answer(call.number, "Denied", error.rule, f"{error.reason}\0{error.ask}", EMPTY)
-        except (PeerError, EnvironmentFailed) as error:
-            return Answer(call.number, type(error).__name__, error.code, str(error), EMPTY)
-        except CoatcheckError as error:
-            return Answer(call.number, "InternalError", "", str(error), EMPTY)
-        except Exception as error:  # the seam: a bug in a handler must not end the server
-            self._on_bug(call.method, error)
-            return Answer(call.number, "InternalError", "", f"{call.method} failed; see the log", EMPTY)
+            return _good(call, method.handler(peer, params))
+        except Exception as error:
+            return self._bad(call, error)
+
+    async def _await(self, peer: Peer, call: Call, method: _Method, params: Any) -> Answer:
+        try:
+            return _good(call, await method.handler(peer, params))
+        except Exception as error:
+            return self._bad(call, error)
+
+    def _bad(self, call: Call, error: Exception) -> Answer:
+        match error:
+            case Denied():
+                return Answer(call.number, "Denied", error.rule, f"{error.reason}\0{error.ask}", EMPTY)
+            case PeerError() | EnvironmentFailed():
+                return Answer(call.number, type(error).__name__, error.code, str(error), EMPTY)
+            case CoatcheckError():
+                return Answer(call.number, "InternalError", "", str(error), EMPTY)
+            case _:  # the seam: a bug in a handler must not end the server
+                self._on_bug(call.method, error)
+                return Answer(call.number, "InternalError", "", f"{call.method} failed; see the log", EMPTY)
+
+
+def _good(call: Call, result: Any) -> Answer:
+    return Answer(call.number, "", "", "", msgspec.Raw(encode(result)))
 
 
 class _ServerConnection(asyncio.Protocol):
@@ -124,14 +151,19 @@ class _ServerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for body in self._deframer.feed(data):
-                call = decode(body, Call)
-                task = asyncio.ensure_future(self._answer(call))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                answer = self._server.dispatch(self._peer, decode(body, Call))
+                if isinstance(answer, Answer):
+                    self._send(answer)
+                else:
+                    task = asyncio.ensure_future(self._send_later(answer))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
         except (FrameError, msgspec.MsgspecError):
             self._transport.abort()
 
-    async def _answer(self, call: Call) -> None:
-        answer = await self._server.dispatch(self._peer, call)
+    async def _send_later(self, answer: Coroutine[Any, Any, Answer]) -> None:
+        self._send(await answer)
+
+    def _send(self, answer: Answer) -> None:
         if not self._transport.is_closing():
             self._transport.write(pack(answer))

@@ -1,23 +1,26 @@
 """Audit records: typed, apart from logs, and without any secret or placeholder value.
 
-A record travels as JSON from the process that saw the event to `control`, which decodes it with these
-types (unknown fields refused) before it enters the chain: a compromised proxy cannot forge the chain's
+A record travels as MessagePack from the process that saw the event to `control`, which decodes it with these
+types (unknown fields refused) and writes it as JSON of its own: a compromised proxy cannot forge the chain's
 own fields or smuggle a line break.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from appliance.model.ids import FlowId, JobId
+
+# MessagePack can say "not a number" and "infinite", JSON cannot: such a line could not be read again
+Finite = Annotated[float, Meta(ge=-1e15, le=1e15)]
 
 
 class Record(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", omit_defaults=True):
     """Common to all: `time` is seconds since the epoch at the process that saw it."""
 
-    time: float
+    time: Finite
 
 
 class FlowOpened(Record, frozen=True, tag="flow.opened"):
@@ -67,7 +70,7 @@ class OperationEnded(Record, frozen=True, tag="operation.ended"):
     status: int
     sent: int
     received: int
-    duration_ms: float
+    duration_ms: Finite
     scrubbed: int = 0
     stray: tuple[str, ...] = ()  # found in the body after the decision was recorded
     error: str = ""
@@ -143,7 +146,7 @@ class JobEnded(Record, frozen=True, tag="job.ended"):
 class PlaceholderMinted(Record, frozen=True, tag="placeholder.minted"):
     job: JobId
     secret: str
-    ttl: float
+    ttl: Finite
     uses: int | None
     host: str = ""
     method: str = ""

@@ -5,8 +5,8 @@ An answer is kept under exactly the input that Rego saw, so that a cached one is
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 import regorus
@@ -17,19 +17,17 @@ from appliance.model.errors import EnvironmentFailed
 from appliance.model.identity import Claims
 from appliance.model.verdict import AnyOperation, Destination, Plan, Verdict
 from appliance.policy.calls import check_calls
+from appliance.policy.decider import Decider, Remembered
 
 PACKAGE = "data.coatcheck"
 ERROR_RULE = "policy-error"
 _PLANS = 4096
 _NAMES = 16384
-_VERDICTS = 2048  # of one plan
 # Compiled patterns that regorus keeps, about 3 kB each. More patterns than these in one policy: compiled at each asking
 _PATTERNS = 4096
 regorus.set_cache_config(regex=_PATTERNS, glob=128)
 
 Answer = TypeVar("Answer", Plan, Verdict)
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 
 class _Principal(Struct, frozen=True):
@@ -91,28 +89,6 @@ def sample_subject(name: str, groups: tuple[str, ...], label: str) -> Subject:
     return Subject(_Principal(name, groups), _Job(label, -1), _Process("", "", -1, ""))
 
 
-class _Remembered(Generic[Key, Value]):
-    """At most `most` answers; the one unused for longest goes first."""
-
-    __slots__ = ("_known", "_most")
-
-    def __init__(self, most: int) -> None:
-        self._known: OrderedDict[Key, Value] = OrderedDict()
-        self._most = most
-
-    def get(self, key: Key) -> Value | None:
-        value = self._known.get(key)
-        if value is not None:
-            self._known.move_to_end(key)
-        return value
-
-    def put(self, key: Key, value: Value) -> Value:
-        self._known[key] = value
-        if len(self._known) > self._most:
-            self._known.popitem(last=False)
-        return value
-
-
 class Policy:
     """A bundle, ready to be asked, only by the thread that made it (regorus refuses others: a denial).
 
@@ -123,9 +99,9 @@ class Policy:
     def __init__(self, bundle: PolicyBundle) -> None:
         self.version = bundle.version
         self._engine = engine_of(bundle)
-        self._plans: _Remembered[tuple[Subject, Destination], Plan] = _Remembered(_PLANS)
-        self._names: _Remembered[tuple[Subject, str], Verdict] = _Remembered(_NAMES)
-        self._deciders: _Remembered[tuple[Subject, Destination, Plan], Decider] = _Remembered(_PLANS)
+        self._plans: Remembered[tuple[Subject, Destination], Plan] = Remembered(_PLANS)
+        self._names: Remembered[tuple[Subject, str], Verdict] = Remembered(_NAMES)
+        self._deciders: Remembered[tuple[Subject, Destination, Plan], Decider] = Remembered(_PLANS)
         nobody = sample_subject("", (), "")
         empty = Input(nobody.principal, nobody.job, nobody.process)
         answered = {
@@ -157,7 +133,10 @@ class Policy:
         """Verdicts on operations within a plan."""
         key = (subject_of(claims), destination, plan)
         known = self._deciders.get(key)
-        return known if known is not None else self._deciders.put(key, Decider(self, *key))
+        return known if known is not None else self._deciders.put(key, Decider(partial(self._verdict, *key)))
+
+    def _verdict(self, subject: Subject, destination: Destination, plan: Plan, operation: AnyOperation) -> Verdict:
+        return self.ask("verdict", _input(subject, destination, plan.destination, operation), Verdict)
 
     def verdict(self, claims: Claims, destination: Destination, plan: Plan, operation: AnyOperation) -> Verdict:
         return self.decider(claims, destination, plan).verdict(operation)
@@ -183,26 +162,6 @@ class Policy:
             if type(error).__name__ != "PanicException":  # of pyo3, which derives it from BaseException
                 raise
             return answer("deny", ERROR_RULE, "the policy could not be evaluated for this")
-
-
-class Decider:
-    """One plan's verdicts by operation."""
-
-    __slots__ = ("_destination", "_known", "_plan", "_policy", "_subject")
-
-    def __init__(self, policy: Policy, subject: Subject, destination: Destination, plan: Plan) -> None:
-        self._policy = policy
-        self._subject = subject
-        self._destination = destination
-        self._plan = plan
-        self._known: _Remembered[AnyOperation, Verdict] = _Remembered(_VERDICTS)
-
-    def verdict(self, operation: AnyOperation) -> Verdict:
-        known = self._known.get(operation)
-        if known is not None:
-            return known
-        asked = _input(self._subject, self._destination, self._plan.destination, operation)
-        return self._known.put(operation, self._policy.ask("verdict", asked, Verdict))
 
 
 def _input(subject: Subject, at: Destination, name: str = "", operation: AnyOperation | None = None) -> Input:

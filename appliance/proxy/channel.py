@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from appliance.model.errors import EnvironmentFailed, PeerError
@@ -37,6 +38,24 @@ class Sink(Protocol):
 
     def release(self) -> None:
         """It got away."""
+
+
+class Line(Protocol):
+    """A channel as those see it who hold a conversation on it."""
+
+    sent_bytes: int
+    received_bytes: int
+
+    @property
+    def closing(self) -> bool: ...
+    @property
+    def tls(self) -> ssl.SSLObject | None: ...
+    def attach(self, sink: Sink) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
 
 
 class Buffers:
@@ -303,17 +322,18 @@ class Channel(asyncio.BufferedProtocol):
     def _read(self) -> None:
         tls = self._tls
         assert tls is not None  # noqa: S101  # callers' condition
+        read = cast(Callable[[int, memoryview], int], tls.read)  # what it answers when it is given a buffer
         view = self._buffers.plain_view
         incoming = self._in
         total = 0
         try:
             while incoming.pending:
-                count = tls.read(_RECORD, view[total:])
+                count = read(_RECORD, view[total:] if total else view)
                 if not count:  # close_notify: CPython answers 0, and raises only if we had said it too
                     self._deliver(total)
                     self._end()
                     return
-                total += cast(int, count)
+                total += count
                 if total > READ_SIZE - _RECORD:
                     self._deliver(total)
                     total = 0

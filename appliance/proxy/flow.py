@@ -10,9 +10,11 @@ from appliance.model.ids import FlowId
 from appliance.model.placeholder import LeasedPlaceholder
 from appliance.model.record import FlowClosed, FlowOpened
 from appliance.model.verdict import Destination, Operation, Plan
-from appliance.policy.engine import Decider, Policy
+from appliance.policy.decider import Decider
+from appliance.policy.engine import Policy
 from appliance.proxy.identities import RENEW_BEFORE, ProcessKey
-from appliance.proxy.leases import CompiledLease, LeaseKey
+from appliance.proxy.lease import CompiledLease
+from appliance.proxy.leases import LeaseKey
 from appliance.proxy.services import Services
 from appliance.proxy.upstream import Route
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from appliance.placeholders.scrub import Scrubber
 from appliance.placeholders.slots import StrayWatcher
 from appliance.proxy.http_response import ResponseWriter
 from appliance.session.http import Judged
@@ -26,6 +27,7 @@ class Exchange:
     judged: Judged | None = None
     writer: ResponseWriter | None = None
     watcher: StrayWatcher | None = None
+    scrubber: Scrubber  # from the lease that it was forwarded under
     response_head: ResponseHead | None = None
     request_done = False
     retried = False

@@ -21,11 +21,11 @@ import structlog
 
 from appliance.model.errors import CoatcheckError, Denied, EnvironmentFailed, InternalError, PeerError
 from appliance.model.record import OperationDecided, OperationEnded
-from appliance.proxy.channel import Channel
+from appliance.proxy.channel import Line
 from appliance.proxy.flow import Flow
 from appliance.proxy.http_exchange import FORWARDING, PREPARING, RECORDING, REFUSED, Exchange
-from appliance.proxy.http_response import ResponseWriter
-from appliance.proxy.leases import CompiledLease
+from appliance.proxy.http_response import ResponseWriter, write_whole
+from appliance.proxy.lease import CompiledLease
 from appliance.proxy.upgraded import Upgraded
 from appliance.proxy.upstream import Upstream
 from appliance.session.http import Judged, check_host, judge, split_target
@@ -42,7 +42,7 @@ class HttpFlow:
     """The sink of the agent's channel and the owner of the upstream's. `refusal`: the flow as a whole is refused, and
     each request is told so. `closed` is done when the agent's connection is gone."""
 
-    def __init__(self, flow: Flow, agent: Channel, default_port: int, refusal: CoatcheckError | None) -> None:
+    def __init__(self, flow: Flow, agent: Line, default_port: int, refusal: CoatcheckError | None) -> None:
         loop = asyncio.get_running_loop()
         self._flow = flow
         self._services = flow.services
@@ -144,6 +144,8 @@ class HttpFlow:
         if exchange is None:
             if self._lease is not None and self._lease.expires <= time.time():
                 self._lease = None  # an idle connection holds no secret
+                if self._upstream is not None:
+                    self._upstream.reader.forget()
             if self._head_since and now - self._head_since > limits.head_timeout:
                 self._malformed(EnvironmentFailed("request-slow", "the request's head did not come in time"))
             elif not self._head_since and quiet > limits.keepalive_timeout:
@@ -326,9 +328,7 @@ class HttpFlow:
         upstream.owner = self
         upstream.requests += 1
         upstream.reader.expect(exchange.head.method, bool(judged.operation.upgrade))
-        exchange.writer = ResponseWriter(
-            self._agent, lease.scrubber, exchange.head.version, self._more_written, self._cannot_scrub
-        )
+        exchange.scrubber = lease.scrubber
         if lease.secrets and not exchange.request_done:
             exchange.watcher = lease.watcher()
         now = self._active = self._clock()
@@ -361,14 +361,14 @@ class HttpFlow:
 
     def upstream_events(self, events: list[Event]) -> None:
         exchange = self._exchange
-        if exchange is None or exchange.writer is None or exchange.phase != FORWARDING:
+        if exchange is None or exchange.phase != FORWARDING:
             self._drop_upstream()
             return
         self._active = self._clock()
-        writer = exchange.writer
-        if len(events) == 3 and events[2] is END and self._pass_on(exchange, writer, events[0], events[1]):
+        if len(events) == 3 and events[2] is END and self._pass_on(exchange, events[0], events[1]):
             self._finish(exchange)
             return
+        writer = self._writer(exchange)
         try:
             for event in events:
                 if isinstance(event, bytes):
@@ -391,11 +391,21 @@ class HttpFlow:
         elif writer.busy and self._upstream is not None:
             self._upstream.channel.pause()
 
-    def _pass_on(self, exchange: Exchange, writer: ResponseWriter, head: Event, body: Event) -> bool:
+    def _writer(self, exchange: Exchange) -> ResponseWriter:
+        writer = exchange.writer
+        if writer is None:
+            writer = exchange.writer = ResponseWriter(
+                self._agent, exchange.scrubber, exchange.head.version, self._more_written, self._cannot_scrub
+            )
+            writer.held = self._agent_held
+        return writer
+
+    def _pass_on(self, exchange: Exchange, head: Event, body: Event) -> bool:
         """A response that came in one piece and goes on as it is; False if it does not."""
-        if not isinstance(head, ResponseHead) or not isinstance(body, bytes):
+        if not isinstance(head, ResponseHead) or not isinstance(body, bytes) or exchange.writer is not None:
             return False
-        if not writer.whole(head, body, keep_alive=exchange.keep_alive and self._more_may_come):
+        keep_alive = exchange.keep_alive and self._more_may_come
+        if not write_whole(self._agent, exchange.scrubber, head, body, keep_alive=keep_alive):
             return False
         exchange.response_head = head
         exchange.received = len(body)
@@ -426,7 +436,7 @@ class HttpFlow:
         if upstream is not None:
             upstream.owner = None
         exchange = self._exchange
-        if exchange is None or exchange.phase != FORWARDING or exchange.writer is None:
+        if exchange is None or exchange.phase != FORWARDING:
             return
         if exchange.may_retry and upstream is not None and upstream.requests > 1:
             self._retry(exchange)
@@ -604,7 +614,7 @@ class HttpFlow:
                 time=now,
                 flow=self._flow.id,
                 operation=exchange.number,
-                status=writer.status if writer is not None else 0,
+                status=exchange.response_head.status if exchange.response_head is not None else 0,
                 sent=exchange.sent,
                 received=exchange.received,
                 duration_ms=round((now - exchange.started) * 1000, 3),
@@ -619,6 +629,7 @@ class HttpFlow:
     def _upgrade(self, exchange: Exchange, writer: ResponseWriter, head: ResponseHead) -> None:
         upstream, lease = self._upstream, self._lease
         assert upstream is not None and lease is not None  # noqa: S101, PT018  # we are forwarding
+        exchange.response_head = head
         writer.switching(head)
         writer.flush()
         self._upstream = None

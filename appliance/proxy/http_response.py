@@ -14,13 +14,24 @@ from collections.abc import Callable, Iterator, Sequence
 from appliance.model.errors import CoatcheckError, EnvironmentFailed, PeerError
 from appliance.placeholders.coding import ContentScrubber, parse_content_encoding
 from appliance.placeholders.scrub import Scrubber, ScrubStream
-from appliance.proxy.channel import Channel
+from appliance.proxy.channel import Line
 from appliance.session.http import response_framing, response_head
 from appliance.wire.http1 import Framing, Header, ResponseHead, as_it_came, chunk, end_to_end, last_chunk
 
 _PIECES_A_TURN = 4  # of up to 256 KiB each
 
 Failed = Callable[[CoatcheckError], None]
+
+
+def write_whole(client: Line, scrubber: Scrubber, head: ResponseHead, body: bytes, *, keep_alive: bool) -> bool:
+    """Writes a response that came in one piece, if nothing in it must change. False: nothing was written."""
+    if head.framing != "length" or head.status == 206 or (b"content-encoding" in head.fields and scrubber.active):
+        return False
+    raw = as_it_came(head, close=not keep_alive)
+    if not raw or not scrubber.clean(raw) or not scrubber.clean(body):
+        return False
+    client.write(raw + body)
+    return True
 
 
 class ResponseWriter:
@@ -40,10 +51,9 @@ class ResponseWriter:
     done = False
     held = False
     scrubbed = 0
-    status = 0
 
     def __init__(
-        self, client: Channel, scrubber: Scrubber, version: int, on_done: Callable[[], None], on_failed: Failed
+        self, client: Line, scrubber: Scrubber, version: int, on_done: Callable[[], None], on_failed: Failed
     ) -> None:
         self._client = client
         self._scrubber = scrubber
@@ -61,7 +71,6 @@ class ResponseWriter:
 
     def switching(self, head: ResponseHead) -> None:
         """The 101 after which the connection no longer speaks HTTP."""
-        self.status = head.status
         self.begun = True
         headers, count = self._scrubber.headers(end_to_end(head))
         self.scrubbed += count
@@ -72,7 +81,6 @@ class ResponseWriter:
 
         Raises PeerError("upstream-…") for a body that could not be scrubbed; nothing is written then.
         """
-        self.status = head.status
         length_changes = False
         if head.framing != "none" and self._scrubber.active:
             try:
@@ -105,20 +113,6 @@ class ResponseWriter:
             self._parts.append(response_head(head, headers, reason, framing, close=not keep_alive))
         self.begun = True
         return keep_alive
-
-    def whole(self, head: ResponseHead, body: bytes, *, keep_alive: bool) -> bool:
-        """Writes a response that came in one piece, if nothing in it must change. False: nothing was written."""
-        if self.begun or self._parts or head.framing != "length" or head.status == 206:
-            return False
-        if b"content-encoding" in head.fields and self._scrubber.active:
-            return False
-        raw = as_it_came(head, close=not keep_alive)
-        if not raw or not self._scrubber.clean(raw) or not self._scrubber.clean(body):
-            return False
-        self.status = head.status
-        self.begun = self.done = True
-        self._client.write(raw + body)
-        return True
 
     def body(self, data: bytes) -> None:
         if self._content is not None:

@@ -18,23 +18,25 @@ import msgspec
 import structlog
 
 from appliance.ipc.client import IpcClient
+from appliance.ipc.frame import MAX_FRAME
 from appliance.model.errors import CoatcheckError
 from appliance.model.record import Record
 
 _MOST_RECORDS = 2000  # in one message
+_LARGEST = MAX_FRAME // 2  # bytes of one message; a single record is never larger
 _LATEST = 0.05  # seconds that a record without a callback waits for one that has one
 _MOST_WAITING = 50000  # records; over that, what waits for no answer is refused by `put` answering False
 
 log = structlog.get_logger()
 
 Done = Callable[[bool], None]
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Recorder:
     def __init__(self, control: IpcClient) -> None:
         self._control = control
-        self._records: list[bytes] = []
+        self._records: list[Record] = []
         self._done: list[Done | None] = []
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -53,7 +55,7 @@ class Recorder:
             else:
                 self.lost += 1
             return
-        self._records.append(_encode(record))
+        self._records.append(record)
         self._done.append(done)
         if self._task is None:
             if done is not None:
@@ -91,11 +93,12 @@ class Recorder:
     async def _send(self) -> None:
         try:
             while self._awaited:
-                records, self._records = self._records[:_MOST_RECORDS], self._records[_MOST_RECORDS:]
-                waiting, self._done = self._done[:_MOST_RECORDS], self._done[_MOST_RECORDS:]
+                batch, many = self._batch()
+                waiting, self._done = self._done[:many], self._done[many:]
+                self._records = self._records[many:]
                 self._awaited = bool(self._records)
                 try:
-                    await self._control.call("append", records)
+                    await self._control.call("append", batch)
                     written = True
                 except CoatcheckError:
                     written = False
@@ -108,6 +111,15 @@ class Recorder:
             self._task = None
             if self._records:
                 self._later()
+
+    def _batch(self) -> tuple[msgspec.Raw, int]:
+        """The first of what waits as one message, and how many that are."""
+        many = min(len(self._records), _MOST_RECORDS)
+        batch = _encode(self._records[:many])
+        while len(batch) > _LARGEST and many > 1:
+            many = (many + 1) // 2
+            batch = _encode(self._records[:many])
+        return msgspec.Raw(batch), many
 
 
 def _tell(done: Done, written: bool) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from appliance.model.errors import PeerError
 from appliance.placeholders.scrub import Scrubber, ScrubStream
 from appliance.placeholders.slots import StrayWatcher
-from appliance.proxy.channel import Channel
+from appliance.proxy.channel import Line
 from appliance.session.websocket import MessageScrubber
 
 Ended = Callable[[str], None]
@@ -23,8 +23,8 @@ class Upgraded:
     def __init__(
         self,
         protocol: str,
-        agent: Channel,
-        upstream: Channel,
+        agent: Line,
+        upstream: Line,
         scrubber: Scrubber,
         watcher: StrayWatcher,
         ended: Ended,
@@ -78,7 +78,7 @@ class Upgraded:
 class _Way:
     """The sink of one channel."""
 
-    def __init__(self, pair: Upgraded, forward: Callable[[bytes], None], other: Channel) -> None:
+    def __init__(self, pair: Upgraded, forward: Callable[[bytes], None], other: Line) -> None:
         self._pair = pair
         self._forward = forward
         self._other = other

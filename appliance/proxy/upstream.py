@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 from appliance.config.schema import Limits
 from appliance.model.errors import EnvironmentFailed, PeerError
 from appliance.model.ids import JobId, PrincipalName
-from appliance.proxy.channel import Buffers, Channel
+from appliance.proxy.channel import Buffers, Channel, Line
 from appliance.wire.http1 import Event, ResponseReader
 from appliance.wire.names import literal_of
 
@@ -54,7 +54,7 @@ class Upstream:
 
     __slots__ = ("_limits", "channel", "idle_since", "owner", "reader", "requests", "route")
 
-    def __init__(self, route: Route, channel: Channel, limits: Limits) -> None:
+    def __init__(self, route: Route, channel: Line, limits: Limits) -> None:
         self.route = route
         self.channel = channel
         self.reader = ResponseReader(limits.head_bytes, limits.headers)
@@ -151,6 +151,7 @@ class Upstreams:
         self.remember_session(upstream)
         idle = self._idle.setdefault(upstream.route, [])
         upstream.owner = None
+        upstream.reader.forget()
         if not upstream.usable or len(idle) >= _IDLE_PER_ROUTE or self._idle_count >= _IDLE_MOST:
             if not idle:
                 del self._idle[upstream.route]

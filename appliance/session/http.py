@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Protocol
-
-from msgspec import Struct
+from typing import Final, Protocol, final
 
 from appliance.model.errors import Denied, PeerError
 from appliance.model.placeholder import LeasedPlaceholder
@@ -38,34 +36,63 @@ class Decider(Protocol):
     def verdict(self, operation: Operation) -> Verdict: ...
 
 
-class Prepared(Struct, frozen=True):
+@final
+class Prepared:
     """A field section under one lease. `lines` are for the upstream, with their empty line: they carry the secret where
-    a placeholder stood, are written to the verified upstream and go nowhere else."""
+    a placeholder stood, are written to the verified upstream and go nowhere else. `named` is what Host says."""
 
-    lines: bytes
-    named: tuple[str, int] | None  # what Host says
-    content_type: str
-    upgrade: str
-    credentials: tuple[str, ...]
-    used: Used
-    stray: tuple[str, ...]
-    candidates: tuple[bytes, ...]
+    __slots__ = ("candidates", "content_type", "credentials", "lines", "named", "stray", "upgrade", "used")
+
+    def __init__(
+        self,
+        lines: bytes,
+        named: tuple[str, int] | None,
+        content_type: str,
+        upgrade: str,
+        credentials: tuple[str, ...],
+        used: Used,
+        stray: tuple[str, ...],
+        candidates: tuple[bytes, ...],
+    ) -> None:
+        self.lines: Final = lines
+        self.named: Final = named
+        self.content_type: Final = content_type
+        self.upgrade: Final = upgrade
+        self.credentials: Final = credentials
+        self.used: Final = used
+        self.stray: Final = stray
+        self.candidates: Final = candidates
 
     def __repr__(self) -> str:
         return f"Prepared({self.named!r}, credentials={self.credentials!r}, …)"
 
 
-class Judged(Struct, frozen=True):
-    """A request with its verdict. `head`, for the upstream, carries the secret as `Prepared.lines` do."""
+@final
+class Judged:
+    """A request with its verdict. `head`, for the upstream, carries the secret as `Prepared.lines` do. `path` is for
+    the record; there is never a secret or a placeholder in it."""
 
-    operation: Operation
-    verdict: Verdict
-    path: str  # for the record; never with a secret or a placeholder in it
-    target: bytes
-    lines: bytes
-    used: Used
-    stray: tuple[str, ...]
-    candidates: tuple[bytes, ...]
+    __slots__ = ("candidates", "lines", "operation", "path", "stray", "target", "used", "verdict")
+
+    def __init__(
+        self,
+        operation: Operation,
+        verdict: Verdict,
+        path: str,
+        target: bytes,
+        lines: bytes,
+        used: Used,
+        stray: tuple[str, ...],
+        candidates: tuple[bytes, ...],
+    ) -> None:
+        self.operation: Final = operation
+        self.verdict: Final = verdict
+        self.path: Final = path
+        self.target: Final = target
+        self.lines: Final = lines
+        self.used: Final = used
+        self.stray: Final = stray
+        self.candidates: Final = candidates
 
     def head(self) -> bytes:
         """The head for the upstream."""

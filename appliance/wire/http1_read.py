@@ -290,6 +290,8 @@ class ResponseReader(_Reader):
         self._in_body = False
         self._last = False
         self._informational = 0
+        self._last_head: ResponseHead | None = None
+        self._last_method = ""  # of the request that it answered
         self.upgraded = False
 
     @property
@@ -300,6 +302,10 @@ class ResponseReader(_Reader):
     def expect(self, method: str, upgrade: bool = False) -> None:
         """A request with this method was sent. `upgrade`: it asked for one; else 101 is refused."""
         self._expected.append((method, upgrade))
+
+    def forget(self) -> None:
+        """Lets go of the last head, which may hold what nobody should keep."""
+        self._last_head = None
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that these bytes complete, in order. Raises PeerError."""
@@ -372,6 +378,15 @@ class ResponseReader(_Reader):
         return events
 
     def _head(self, data: bytes, start: int, end: int) -> ResponseHead:
+        """A server repeats itself (304, 204, an answer that has not changed): the same bytes mean the same."""
+        method, asked = self._expected[0]
+        head = self._last_head
+        if head is None or method != self._last_method or data[start:end] != head.raw:
+            head = self._read_head(data, start, end, method, asked)
+            self._last_head, self._last_method = head, method
+        return head
+
+    def _read_head(self, data: bytes, start: int, end: int, method: str, asked: bool) -> ResponseHead:
         line = STATUS_LINE.match(data, start, end)
         if line is None:
             refuse_start_line(data[start:end], request=False)
@@ -379,7 +394,6 @@ class ResponseReader(_Reader):
         version = 1 if minor == b"1" else 0
         status = int(code)
         headers, fields, usual = fields_of(data, line.end(), end, self._max_headers)
-        method, asked = self._expected[0]
         framing, length = _response_framing(fields, version, status, method)
         option = fields.get(b"connection")
         keep_alive = version == 1

@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 from urllib.parse import unquote_to_bytes
-
-from msgspec import Struct
 
 from appliance.model.errors import PeerError
 from appliance.wire.http1_grammar import ABSOLUTE
@@ -39,14 +37,18 @@ _RAW: Final = re.compile(rb'["<>\[\]^`{|}]')
 _QUERY: Final = re.compile(rb'[!"$-~]*')
 
 
-class Target(Struct, frozen=True):
+@final
+class Target:
     """`path`: for policy, "*" for the asterisk form. `raw_path` and `query` (without "?"): as sent. `has_query` tells
     "/x?" from "/x"."""
 
-    path: str
-    raw_path: bytes
-    query: bytes
-    has_query: bool
+    __slots__ = ("has_query", "path", "query", "raw_path")
+
+    def __init__(self, path: str, raw_path: bytes, query: bytes, has_query: bool) -> None:
+        self.path: Final = path
+        self.raw_path: Final = raw_path
+        self.query: Final = query
+        self.has_query: Final = has_query
 
     def with_query(self, query: bytes) -> bytes:
         """The target again, with this query in place of its own."""

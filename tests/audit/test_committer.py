@@ -1,4 +1,4 @@
-"""Many callers: in order, side by side, all or none; heads by count, by time, and at the end."""
+"""A batch: in order, side by side, all or none; heads by count, by time, and at the end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sent(path: Path) -> list[int]:
     return [record.sent for record in read if isinstance(record, FlowClosed)]
 
 
-def test_callers_are_written_in_order_with_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_one_write_and_is_answered_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     path = tmp_path / "audit.jsonl"
@@ -53,11 +53,12 @@ def test_callers_are_written_in_order_with_one_write(tmp_path: Path, monkeypatch
             return real(fd, data)
 
         monkeypatch.setattr("appliance.audit.log.os.write", counted)
-        lasts = await asyncio.gather(*(committer.append([closed(n * 10 + i) for i in range(3)]) for n in range(20)))
+        for n in range(20):
+            assert committer.append([closed(n * 10 + i) for i in range(3)]) == 3 * (n + 1)
+            assert len(writes) == n + 1
+            assert sum(writes) == path.stat().st_size
+        assert committer.append([]) == 60
         monkeypatch.undo()
-        assert lasts == [3 * (n + 1) for n in range(20)]
-        assert len(writes) == 1
-        assert writes[0] == path.stat().st_size
         await committer.stop()
         assert not troubles
 
@@ -65,22 +66,25 @@ def test_callers_are_written_in_order_with_one_write(tmp_path: Path, monkeypatch
     assert sent(path) == [n * 10 + i for n in range(20) for i in range(3)]
 
 
-def test_if_the_write_fails_every_caller_of_the_group_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_the_write_fails_the_caller_is_told_and_the_next_may_succeed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "audit.jsonl"
 
     async def main() -> None:
         committer, _ = make(path, FakeVaultSigner())
-        await committer.append([closed(1)])
+        committer.append([closed(1)])
 
         def full(fd: int, data: bytes) -> int:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("appliance.audit.log.os.write", full)
-        results = await asyncio.gather(*(committer.append([closed(n)]) for n in range(5)), return_exceptions=True)
+        for n in range(5):
+            with pytest.raises(EnvironmentFailed):
+                committer.append([closed(n)])
         monkeypatch.undo()
-        assert all(isinstance(r, EnvironmentFailed) for r in results)
         assert committer.failed == 5
-        assert await committer.append([closed(2)]) == 2
+        assert committer.append([closed(2)]) == 2
         await committer.stop()
 
     asyncio.run(main())
@@ -99,9 +103,10 @@ def test_heads_by_count_by_time_and_at_the_end(tmp_path: Path) -> None:
     async def by_count() -> None:
         committer, troubles = make(path, signer, every=10)
         committer.start(signer.last)
-        await asyncio.gather(*(committer.append([closed(n)]) for n in range(12)))
+        for n in range(12):
+            committer.append([closed(n)])
         await until(lambda: committer.signed_through == 12)
-        await committer.append([closed(13)])
+        committer.append([closed(13)])
         assert committer.unsigned == 1
         await committer.stop()
         assert committer.signed_through == 14
@@ -110,7 +115,7 @@ def test_heads_by_count_by_time_and_at_the_end(tmp_path: Path) -> None:
     async def by_time() -> None:
         committer, _ = make(path, signer, interval=0.02)
         committer.start(signer.last)
-        await committer.append([closed(20)])
+        committer.append([closed(20)])
         await until(lambda: committer.signed_through == committer.log.tip.sequence - 1)
         tip = committer.log.tip
         await asyncio.sleep(0.1)
@@ -146,7 +151,7 @@ def test_without_the_vault_records_are_still_written_and_signed_later(tmp_path: 
             trouble=troubles.append,
         )
         committer.start(None)
-        assert await committer.append([closed(1)]) == 1
+        assert committer.append([closed(1)]) == 1
         await until(lambda: troubles)
         assert committer.unsigned == 1
         away = False
@@ -174,10 +179,10 @@ def test_a_vault_that_refuses_the_head_ends_all_writing(tmp_path: Path) -> None:
             trouble=troubles.append,
         )
         committer.start(None)
-        await committer.append([closed(1)])
+        committer.append([closed(1)])
         await until(lambda: troubles)
         with pytest.raises(EnvironmentFailed, match="refuses to sign"):
-            await committer.append([closed(2)])
+            committer.append([closed(2)])
         await committer.stop()
 
     asyncio.run(main())
@@ -199,9 +204,9 @@ def test_a_slow_vault_holds_nobody_up(tmp_path: Path) -> None:
             open_log(path, None), sign, lambda: 1.0, checkpoint_records=2, checkpoint_interval=9.0, trouble=print
         )
         committer.start(None)
-        await committer.append([closed(1), closed(2)])
+        committer.append([closed(1), closed(2)])
         await asyncio.sleep(0.02)
-        assert await committer.append([closed(3)]) == 3
+        assert committer.append([closed(3)]) == 3
         go.set()
         await until(lambda: committer.signed_through == 2)
         assert committer.log.tip.sequence == 4

@@ -2,83 +2,125 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import msgpack
 
 from appliance.audit.chain import BEGIN, bind, read_line
 from appliance.audit.intake import MAX_BATCH, MAX_RECORD, Intake, payload_of
 from appliance.model.errors import Denied, PeerError
-from appliance.model.ids import JobId
+from appliance.model.ids import FlowId, JobId
 from appliance.model.record import (
     JobEnded,
+    OperationEnded,
     PlaceholderMinted,
     PolicyChanged,
     Refused,
     ServiceEvent,
 )
 
-GOOD = payload_of(Refused(1.0, "no-record"))
+encode, decode = msgpack.encode, msgpack.decode
+GOOD = encode(Refused(1.0, "no-record"))
+
+
+def refused(**fields: Any) -> bytes:
+    return encode({"type": "flow.refused", "time": 1.0, "reason": "x", **fields})
+
+
+def without(field: str) -> bytes:
+    return encode({name: value for name, value in decode(GOOD).items() if name != field})
+
+
 HOSTILE = {
-    "a line break between records": GOOD + b"\n" + GOOD,
-    "a line break in a string": b'{"type":"flow.refused","time":1,"reason":"a\nb"}',
-    "trailing text": GOOD + b"x",
-    "an unknown field": GOOD[:-1] + b',"seq":1}',
-    "the chain's own field": b'{"seq":9,"prev":"","record":' + GOOD + b"}",
-    "an unknown type": GOOD.replace(b"flow.refused", b"flow.pardoned"),
-    "no type": b'{"time":1,"reason":"x"}',
-    "a wrong type of value": b'{"type":"flow.refused","time":"1","reason":"x"}',
-    "a number that is none": b'{"type":"flow.refused","time":NaN,"reason":"x"}',
-    "a number too large": b'{"type":"flow.refused","time":1e999,"reason":"x"}',
-    "an integer of 9,000 digits": b'{"type":"flow.closed","time":1,"flow":"f","sent":%s,"received":1,"operations":1,'
-    b'"end":"x"}' % (b"9" * 9000),
-    "half a surrogate": b'{"type":"flow.refused","time":1,"reason":"\\ud800"}',
-    "not UTF-8": b'{"type":"flow.refused","time":1,"reason":"\xff"}',
+    "trailing bytes": GOOD + b"\0",  # it is then one more element than the list has
+    "an unknown field": refused(seq=1),
+    "the chain's own fields": encode({"seq": 9, "prev": "", "record": decode(GOOD)}),
+    "an unknown type": refused(type="flow.pardoned"),
+    "no type": without("type"),
+    "no time": without("time"),
+    "a wrong type of value": refused(time="1"),
+    "a number that is none": refused(time=float("nan")),
+    "a number without end": refused(time=float("inf")),
+    "a number with another end": refused(time=float("-inf")),
+    "an integer for a text": refused(reason=1),
+    "bytes for a text": refused(reason=b"x"),
+    "half a surrogate": refused(reason="abc").replace(b"abc", b"\xed\xa0\x80"),
+    "not UTF-8": refused(reason="abc").replace(b"abc", b"ab\xff"),
+    "cut off": GOOD[:-1],
     "nothing": b"",
-    "null": b"null",
-    "a list": b"[" + GOOD + b"]",
-    "very deep": b"[" * 100_000,
-    "10 MB": b'{"type":"flow.refused","time":1,"reason":"' + b"x" * 10_000_000 + b'"}',
-    "just over the limit": payload_of(Refused(1.0, "x" * MAX_RECORD)),
+    "nil": encode(None),
+    "a list": encode([decode(GOOD)]),
+    "an extension": encode(msgpack.Ext(5, GOOD)),
+    "very deep": b"\x91" * 100_000,
+    "a length that is not there": b"\xdb\xff\xff\xff\xff",
+    "10 MB": refused(reason="x" * 10_000_000),
+    "just over the limit": refused(reason="x" * MAX_RECORD),
 }
+
+
+def batch(*records: bytes) -> bytes:
+    return b"\xdd" + len(records).to_bytes(4, "big") + b"".join(records)  # MessagePack's array 32
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_record_refuses_its_whole_batch(name: str) -> None:
+    for records in ([GOOD, HOSTILE[name], GOOD], [GOOD, HOSTILE[name]]):
+        with pytest.raises(PeerError):
+            Intake("proxy").read(batch(*records))
+
+
+@pytest.mark.parametrize("ends", [b"", GOOD, b"\xc0", b"\xdd\xff\xff\xff\xff"])
+def test_what_is_no_list_of_records_is_refused(ends: bytes) -> None:
     with pytest.raises(PeerError):
-        Intake("proxy").read([GOOD, HOSTILE[name], GOOD])
+        Intake("proxy").read(ends)
 
 
 def test_a_batch_has_a_limit() -> None:
+    Intake("proxy").read(batch(*[GOOD] * MAX_BATCH))
     with pytest.raises(PeerError):
-        Intake("proxy").read([GOOD] * (MAX_BATCH + 1))
+        Intake("proxy").read(batch(*[GOOD] * (MAX_BATCH + 1)))
 
 
-@given(st.text())
-def test_a_record_is_one_line_whatever_it_says(text: str) -> None:
-    raw = json.dumps({"type": "flow.refused", "time": 1, "reason": text}).encode()
+@given(st.lists(st.text()))
+def test_a_record_is_one_line_whatever_it_says(texts: list[str]) -> None:
+    _, payloads = Intake("proxy").read(batch(*[refused(reason=text) for text in texts]))
+    assert payloads == [payload_of(Refused(1.0, text)) for text in texts]
+    data, _ = bind(BEGIN, payloads)
+    assert data.count(b"\n") == len(texts)
+    for line, text in zip(data.split(b"\n"), texts, strict=False):
+        record = read_line(line).record
+        assert isinstance(record, Refused)
+        assert record.reason == text
+
+
+@given(st.floats(), st.floats())
+def test_a_number_that_is_taken_can_be_read_again(time: float, duration: float) -> None:
+    ended = OperationEnded(time, FlowId("f"), 1, 200, 0, 0, duration)
     try:
-        _, payloads = Intake("proxy").read([raw])
+        _, payloads = Intake("proxy").read(batch(encode(ended)))
     except PeerError:
-        assert any(0xD800 <= ord(c) < 0xE000 for c in text)
+        assert not all(abs(number) <= 1e15 for number in (time, duration))
         return
     data, _ = bind(BEGIN, payloads)
-    assert data.count(b"\n") == 1
-    record = read_line(data[:-1]).record
-    assert isinstance(record, Refused)
-    assert record.reason == text
+    assert read_line(data[:-1]).record == ended
 
 
 @given(st.binary(max_size=200))
 def test_garbage_gives_only_a_peer_error(data: bytes) -> None:
-    with pytest.raises(PeerError):
-        Intake("proxy").read([data])
+    for raw in (data, batch(data)):
+        try:
+            records, _ = Intake("proxy").read(raw)
+        except PeerError:
+            continue
+        assert records == []
 
 
 def test_a_duplicate_key_reaches_the_log_once() -> None:
-    _, payloads = Intake("proxy").read([b'{"type":"flow.refused","time":1,"reason":"a","reason":"b"}'])
+    twice = b"\x84" + GOOD[1:] + encode("reason") + encode("b")
+    _, payloads = Intake("proxy").read(batch(twice))
     assert payloads == [b'{"type":"flow.refused","time":1.0,"reason":"b"}']
 
 
@@ -86,8 +128,8 @@ def test_each_process_writes_only_what_it_knows() -> None:
     job = JobId("j-0000000000000001")
     for record in (JobEnded(1.0, job, "x"), PolicyChanged(1.0, "v", True), PlaceholderMinted(1.0, job, "s", 1.0, 1)):
         with pytest.raises(PeerError):
-            Intake("proxy").read([payload_of(record)])
-    Intake("vault").read([payload_of(PlaceholderMinted(1.0, job, "s", 1.0, 1))])
-    Intake("proxy").read([payload_of(ServiceEvent(1.0, "proxy", "started"))])
+            Intake("proxy").read(encode([record]))
+    Intake("vault").read(encode([PlaceholderMinted(1.0, job, "s", 1.0, 1)]))
+    Intake("proxy").read(encode([ServiceEvent(1.0, "proxy", "started")]))
     with pytest.raises(Denied):
-        Intake("proxy").read([payload_of(ServiceEvent(1.0, "vault", "stopped"))])
+        Intake("proxy").read(encode([ServiceEvent(1.0, "vault", "stopped")]))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from appliance.hot import HOT, interpreted
 from tests.cli.conftest import Run
 from tests.e2e.spine import AGENT_UID, Spine
 
@@ -54,6 +55,12 @@ def test_a_host_that_has_what_is_needed(stopped: Spine) -> None:
     for name in ("tcp port 1006", "udp port 1007", "configuration", "policy", "policy and configuration", "CA"):
         assert checks[name]["state"] == "ok", name
     assert checks["daemon"]["state"] == "optional"
+
+
+def test_it_says_whether_the_hot_modules_are_compiled(stopped: Spine) -> None:
+    check = examine(stopped)["compiled modules"]
+    assert check["state"] == ("optional" if interpreted() else "ok")
+    assert check["detail"].startswith(f"{len(HOT)} ")
 
 
 def test_it_changes_nothing(stopped: Spine) -> None:

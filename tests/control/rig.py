@@ -93,7 +93,7 @@ async def rigged(folder: Path, *, proxy_uid: int | None = None, watch: bool = Tr
     flows, merged, tally = Flows(), Merged(), Tally("control")
 
     async def record(what: Record) -> int:
-        last = await committer.record(what)
+        last = committer.record(what)
         flows.observe([what])
         return last
 

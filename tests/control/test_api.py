@@ -343,7 +343,7 @@ def test_the_audit_log_is_shown_and_judged(tmp_path: Path) -> None:
     async def main() -> None:
         async with rigged(tmp_path) as rig:
             for n in range(30):
-                await rig.committer.record(FlowClosed(float(n), FlowId("f"), n, 0, 0, "eof"))
+                rig.committer.record(FlowClosed(float(n), FlowId("f"), n, 0, 0, "eof"))
             lines = rig.audit().splitlines()
             shown = await call(rig.admin, "GET", "/audit/show?after=3&limit=5")
             assert shown.body.splitlines() == lines[3:8]

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from appliance.audit.intake import payload_of
 from appliance.ipc.messages import PolicyBundle, WorkerMetrics
 from appliance.metrics import names
 from appliance.metrics.tally import Tally
@@ -21,8 +20,8 @@ from appliance.model.record import FlowClosed, JobEnded
 from tests.control.rig import Rig, rigged
 
 
-def closed(n: int) -> bytes:
-    return payload_of(FlowClosed(1.0, FlowId("f"), n, 0, 0, "eof"))
+def closed(n: int) -> FlowClosed:
+    return FlowClosed(1.0, FlowId("f"), n, 0, 0, "eof")
 
 
 def sent(rig: Rig) -> list[int]:
@@ -48,8 +47,8 @@ def test_nothing_of_a_bad_batch_is_written(tmp_path: Path) -> None:
     async def main() -> None:
         async with rigged(tmp_path) as rig:
             client = rig.client()
-            forged = payload_of(JobEnded(1.0, JobId("j-1"), "x"))
-            for bad in (b"{", forged, closed(2) + b"\n" + closed(3)):
+            forged = JobEnded(1.0, JobId("j-1"), "x")
+            for bad in (b"{", forged, [closed(2), closed(3)], FlowClosed(float("nan"), FlowId("f"), 2, 0, 0, "eof")):
                 with pytest.raises(PeerError):
                     await client.call("append", [closed(1), bad, closed(4)], result=int)
             assert sent(rig) == []

@@ -13,6 +13,7 @@ import pytest
 from appliance.ipc.client import IpcClient
 from appliance.ipc.frame import Answer, pack
 from appliance.ipc.server import IpcServer
+from appliance.model.errors import Denied, InternalError, PeerError
 
 
 def answered(connection: asyncio.Protocol) -> None:
@@ -43,6 +44,34 @@ def test_cancelled_in_the_turn_of_its_answer(tmp_path: Path, meanwhile: Callable
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
+        await client.close()
+        await server.stop()
+
+    asyncio.run(main())
+
+
+def test_a_prompt_method_is_answered_in_order_and_its_bug_ends_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        bugs: list[str] = []
+        taken: list[int] = []
+
+        def take(_peer: object, number: int) -> int:
+            if number == 2:
+                raise ZeroDivisionError
+            if number == 3:
+                raise Denied("odd", "no threes")
+            taken.append(number)
+            return number
+
+        server = IpcServer(lambda method, error: bugs.append(f"{method}: {type(error).__name__}"))
+        server.prompt("take", int, take, frozenset({os.geteuid()}))
+        path = str(tmp_path / "server.sock")
+        await server.start(path, mode=0o600)
+        client = IpcClient("server", path, os.geteuid())
+        calls = [client.call("take", number, result=int) for number in (1, 2, 3, 4, "five")]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [int, InternalError, Denied, int, PeerError]
+        assert (taken, bugs) == ([1, 4], ["take: ZeroDivisionError"])
         await client.close()
         await server.stop()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import gzip
 import time
 import types
 from typing import Any
@@ -14,12 +16,13 @@ from appliance.model.ids import DestinationName, SecretName
 from appliance.model.placeholder import LeasedPlaceholder, LeasedSecret, Narrowing, Slot
 from appliance.model.secret import Secret
 from appliance.model.verdict import Destination, Operation, Plan, Verdict
+from appliance.policy.decider import Decider
 from appliance.proxy.http_flow import HttpFlow
-from appliance.proxy.leases import CompiledLease
+from appliance.proxy.lease import CompiledLease
 from appliance.proxy.recorder import Recorder
 from appliance.proxy.tally import ProxyTally
 from appliance.proxy.upstream import Route, Upstream
-from appliance.wire.http1 import Sections
+from appliance.wire.http1 import ResponseHead, Sections
 
 REAL = b"real-" + b"S" * 32
 HELD = "held-" + "P" * 32
@@ -56,9 +59,8 @@ class Control:
     async def call(self, *_: Any, **__: Any) -> None: ...
 
 
-class Decider:
-    def verdict(self, operation: Operation) -> Verdict:
-        return Verdict("deny" if operation.path == "/no" else "allow", "service/rule", "not this one")
+def decide(operation: Operation) -> Verdict:
+    return Verdict("deny" if operation.path == "/no" else "allow", "service/rule", "not this one")
 
 
 class Pair:
@@ -78,7 +80,7 @@ class Pair:
             operations=0,
             destination=Destination(HOST, 443, "192.0.2.1", "sni", "tls"),
             plan=Plan("allow", "service", destination=DestinationName("service"), secrets=(SecretName("demo"),)),
-            decider=Decider(),
+            decider=Decider(decide),
             is_fresh=lambda now: True,
             close=lambda **_: None,
         )
@@ -230,9 +232,11 @@ def test_an_idle_connection_lets_go_of_its_lease() -> None:
         lease.expires = 0.0
         pair.flow.check_time(0.0)
         assert pair.flow._lease is lease  # in use
-        await pair.answer(ANSWERS[0])
+        await pair.answer(OK + b"X-Token: " + REAL + b"\r\nContent-Length: 5\r\n\r\nhello")
         pair.flow.check_time(0.0)
         assert pair.flow._lease is None
+        gc.collect()
+        assert not [each for each in gc.get_objects() if isinstance(each, ResponseHead) and REAL in each.raw]
 
     asyncio.run(run())
 
@@ -254,5 +258,21 @@ def test_what_is_not_http_ends_a_request_that_has_not_gone_out(settled: bool) ->
         else:
             assert pair.upstream.wrote == b""
             assert pair.agent.wrote.startswith(b"HTTP/1.1 400 ")
+
+    asyncio.run(run())
+
+
+def test_a_coded_answer_waits_for_an_agent_that_was_slow_before_it_came() -> None:
+    async def run() -> None:
+        pair = Pair()
+        await pair.ask(request())
+        pair.flow.hold()
+        body = gzip.compress(b"<<" + REAL + b">>")
+        await pair.answer(OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        assert b"\r\n\r\n" in pair.agent.wrote
+        assert not pair.agent.wrote.partition(b"\r\n\r\n")[2]
+        pair.flow.release()
+        await settle()
+        assert pair.agent.wrote.endswith(b"0\r\n\r\n")
 
     asyncio.run(run())

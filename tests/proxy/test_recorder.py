@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
+from appliance.ipc.frame import MAX_FRAME
 from appliance.model.errors import EnvironmentFailed
 from appliance.model.ids import FlowId
-from appliance.model.record import FlowClosed, Record
+from appliance.model.record import FlowClosed, OperationDecided, Record
 from appliance.proxy import recorder as module
 from appliance.proxy.recorder import Recorder
 from tests.proxy.loops import on_both_loops, run, until
@@ -17,7 +20,7 @@ class Control:
     """Takes batches; each is written once `gate` is set, or refused while `broken`."""
 
     def __init__(self) -> None:
-        self.batches: list[list[bytes]] = []
+        self.batches: list[list[Any]] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.broken = False
@@ -31,7 +34,7 @@ class Control:
             await self.gate.wait()
             if self.broken:
                 raise EnvironmentFailed("audit", "the disk is full")
-            self.batches.append(list(params))
+            self.batches.append(msgspec.msgpack.decode(params))
         finally:
             self.under_way -= 1
 
@@ -74,7 +77,7 @@ def test_a_record_that_cannot_be_written_is_told_so_and_the_next_is_tried(loop: 
         assert recorder.lost == 1
         control.broken = False
         assert await recorder.write(record(3)) is True
-        assert [b"f-3" in raw for raw in control.batches[0]] == [True]
+        assert [each["flow"] for each in control.batches[0]] == ["f-3"]
 
     run(loop, main())
 
@@ -88,11 +91,28 @@ def test_records_keep_their_order_and_go_together(loop: str) -> None:
         for number in range(5000):
             recorder.put(record(number), (lambda ok, n=number: told.append(n)) if number % 2 else None)  # type: ignore[misc]
         await recorder.drain()
-        sent = [raw for batch in control.batches for raw in batch]
-        assert [int(raw.split(b'"f-')[1].split(b'"')[0]) for raw in sent] == list(range(5000))
+        sent = [each["flow"] for batch in control.batches for each in batch]
+        assert sent == [f"f-{number}" for number in range(5000)]
         assert told == list(range(1, 5000, 2))
         assert max(map(len, control.batches)) <= 2000
         assert len(control.batches) < 10
+
+    run(loop, main())
+
+
+@on_both_loops
+def test_long_paths_by_the_hundred_go_in_messages_that_control_takes(loop: str) -> None:
+    async def main() -> None:
+        control = Control()
+        recorder = recorder_of(control)
+        told: list[bool] = []
+        path = "/" + "x" * 65000
+        for number in range(300):
+            recorder.put(OperationDecided(1.0, FlowId("f"), number, "GET", "h", path, "allow", "r"), told.append)
+        await recorder.drain()
+        assert [each["operation"] for batch in control.batches for each in batch] == list(range(300))
+        assert told == [True] * 300
+        assert max(len(msgspec.msgpack.encode(batch)) for batch in control.batches) < MAX_FRAME
 
     run(loop, main())
 

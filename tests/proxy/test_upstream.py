@@ -311,6 +311,7 @@ def test_reading_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(9):
         current = Route(JobId(f"j-{number}"), PrincipalName("p"), "a.test", "192.0.2.1", 443, True)
         for _ in range(3):
-            made: Any = types.SimpleNamespace(channel=types.SimpleNamespace(tls=Tls()), route=current)
+            channel: Any = types.SimpleNamespace(tls=Tls(), attach=lambda sink: None)
+            made = Upstream(current, channel, LIMITS)
             upstreams.remember_session(made)
     assert [route.job for route in read] == [f"j-{number}" for number in range(5)]

@@ -218,3 +218,15 @@ def test_what_is_answered_is_read(status: int, headers: list[tuple[bytes, bytes]
         assert (head.status, head.reason, head.framing) == (status, b"Some reason", framing)
         assert end_to_end(head) == headers
         assert b"".join(e for e in events if isinstance(e, bytes)) == body
+
+
+def test_the_same_head_to_another_question_is_another_answer() -> None:
+    reader = ResponseReader(8192, 100)
+    data = write_response(200, b"OK", [(b"ETag", b"x")], "length", 2)
+    found = []
+    for method in ("GET", "GET", "HEAD", "HEAD", "GET"):
+        reader.expect(method)
+        found.append(reader.feed(data + (b"" if method == "HEAD" else b"ab")))
+    assert [event[1:] for event in found] == [[b"ab", END], [b"ab", END], [END], [END], [b"ab", END]]
+    assert found[0][0] == found[1][0] == found[4][0]
+    assert found[2][0] == found[3][0] != found[0][0]

@@ -3,7 +3,7 @@
     findings      what a check says
     kernel        the kernel, cgroup2, BPF
     network       loopback, IPv6, ports, name servers
-    installation  the configuration and what follows from it: policy, accounts, folders, CA, limits
+    installation  compiled modules; the configuration and what follows from it: policy, accounts, folders, CA
     running       the daemon
     report        all checks, in order, for people and programs
 

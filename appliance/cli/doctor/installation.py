@@ -18,6 +18,7 @@ from appliance.cli.doctor.kernel import lacking
 from appliance.config.load import FileError, load
 from appliance.config.places import Accounts, Places, accounts
 from appliance.config.schema import Config, FromCredential
+from appliance.hot import HOT, interpreted
 
 _DAY = 86400.0
 _CA_SOON = 30 * _DAY  # a successor should long be there
@@ -40,6 +41,20 @@ def read(path: str) -> tuple[Config | None, Finding]:
             "configuration", "optional", f"{said}: without a workload no job may connect", "write workloads"
         )
     return config, Finding("configuration", "ok", said)
+
+
+def compiled() -> Finding:
+    """Whether the hot modules are."""
+    without = interpreted()
+    if not without:
+        return Finding("compiled modules", "ok", f"{len(HOT)} modules of the hot path run as machine code")
+    return Finding(
+        "compiled modules",
+        "optional",
+        f"{len(without)} of {len(HOT)} modules of the hot path run from their source: all works, requests cost more",
+        "install a C compiler and Python's headers (gcc, libc6-dev, python3-dev), then install anew "
+        "(in a checkout: ./dev setup) and start anew",
+    )
 
 
 def installation(config: Config) -> Iterator[Finding]:

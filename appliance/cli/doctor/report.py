@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appliance.cli.doctor.findings import Finding
-from appliance.cli.doctor.installation import installation, read
+from appliance.cli.doctor.installation import compiled, installation, read
 from appliance.cli.doctor.kernel import kernel
 from appliance.cli.doctor.network import network
 from appliance.cli.doctor.running import Running
@@ -27,7 +27,7 @@ def doctor(config_file: str, as_json: bool) -> None:
 
 def examine(config_file: str) -> list[Finding]:
     """Every finding. Changes nothing on the host."""
-    found = list(kernel())
+    found = [*kernel(), compiled()]
     config, said = read(config_file)
     running = Running(config)
     found += network(config, running)

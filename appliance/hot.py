@@ -12,6 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 HOT = (
+    "masking.hiding",
+    "masking.masker",
+    "masking.rows",
+    "masking.values",
     "metrics.tally",
     "placeholders.scrub",
     "placeholders.slots",
@@ -21,16 +25,28 @@ HOT = (
     "proxy.http_flow",
     "proxy.http_response",
     "proxy.lease",
+    "proxy.mailbox",
+    "proxy.postgres_flow",
+    "proxy.postgres_upstream",
     "proxy.recorder",
     "proxy.tally",
     "proxy.upstream",
     "session.http",
+    "session.postgres",
+    "session.postgres_judge",
+    "session.postgres_masks",
+    "sql.normal",
     "wire.http1_body",
     "wire.http1_grammar",
     "wire.http1_read",
     "wire.http1_write",
+    "wire.postgres_frames",
+    "wire.postgres_messages",
+    "wire.postgres_read",
+    "wire.postgres_write",
     "wire.target",
 )
+_COMPILED = frozenset(f"{__package__}.{name}" for name in HOT)
 _HERE = Path(__file__).parent
 _PLAIN_BASES = frozenset(("BufferedProtocol", "Exception", "Generic", "NamedTuple", "Protocol"))
 
@@ -55,9 +71,14 @@ def fingerprint() -> str:
 
 def refusals(source: str) -> list[str]:
     """The classes in a module's source that must not be compiled. mypyc passes over class keywords without a word, so
-    that a frozen msgspec Struct would be no longer frozen; a base that is not known to be harmless may take some."""
-    classes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
-    plain = _PLAIN_BASES.union(node.name for node in classes)
+    that a frozen msgspec Struct would be no longer frozen; a base that is neither compiled nor
+    known to be harmless may take some."""
+    nodes = list(ast.walk(ast.parse(source)))
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    compiled = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module in _COMPILED]
+    plain = _PLAIN_BASES.union(
+        (node.name for node in classes), (alias.asname or alias.name for node in compiled for alias in node.names)
+    )
     return [node.name for node in classes if node.keywords or not all(_name(base) in plain for base in node.bases)]
 
 

@@ -19,11 +19,11 @@ from collections.abc import Iterable, Sequence
 from fnmatch import translate
 from typing import Final, NamedTuple
 
-from appliance.model.errors import PeerError
-from appliance.model.verdict import Mask
 from appliance.lineage.lineage import Flow, lineage
 from appliance.lineage.relations import NONE, Catalogue, Relation
 from appliance.lineage.scopes import Taint, union
+from appliance.model.errors import PeerError
+from appliance.model.verdict import Mask
 
 __all__ = ["NONE", "ROUTINES", "Catalogue", "Column", "Relation", "Routine", "build", "relations_query"]
 

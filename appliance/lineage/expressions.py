@@ -11,10 +11,10 @@ from typing import Final
 
 from postgast import pg_query_pb2 as pb
 
-from appliance.model.errors import PeerError
 from appliance.lineage import builtins
 from appliance.lineage.relations import Catalogue
 from appliance.lineage.scopes import CLEAN, Columns, Item, Scope, Taint, joined, union
+from appliance.model.errors import PeerError
 
 MAX_STEPS: Final = 50_000  # nodes visited, repeats counted, in one text
 MAX_DEPTH: Final = 200  # nodes within nodes; protobuf's own limit (100 messages) comes first

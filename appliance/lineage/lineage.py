@@ -37,12 +37,12 @@ from google.protobuf.message import DecodeError
 from postgast import PgQueryError, parse
 from postgast import pg_query_pb2 as pb
 
-from appliance.model.errors import PeerError
 from appliance.lineage.ddl import Definitions
 from appliance.lineage.expressions import kind_of, text_of
 from appliance.lineage.queries import NOTHING, UNKNOWN, clean_like
 from appliance.lineage.relations import Catalogue
 from appliance.lineage.scopes import Columns, Item, Scope, Taint
+from appliance.model.errors import PeerError
 
 
 class Output(NamedTuple):

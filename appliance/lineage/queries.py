@@ -7,10 +7,10 @@ from typing import Final
 
 from postgast import pg_query_pb2 as pb
 
-from appliance.model.errors import PeerError
 from appliance.lineage import builtins
 from appliance.lineage.expressions import SERVER_SCHEMA, Expressions, kind_of, text_of
 from appliance.lineage.scopes import CLEAN, Columns, Item, Scope, Taint, joined, one_above_the_other, union
+from appliance.model.errors import PeerError
 
 NOTHING: Final = Columns((), ())
 UNKNOWN: Final = Columns((), (), complete=False, certain=False)

@@ -25,11 +25,11 @@ from appliance.proxy.leases import CompiledLease
 from appliance.proxy.mailbox import Mailbox
 from appliance.proxy.postgres_cancels import Cancel
 from appliance.proxy.postgres_login import MINOR, AgentLogin, Candidate, candidates_of
-from appliance.proxy.postgres_upstream import Login, Refused, Server, cancel, connect, log_in
+from appliance.proxy.postgres_upstream import Login, Server, cancel, connect, log_in
 from appliance.session.postgres import Decision, Session
 from appliance.session.postgres_judge import Setting
 from appliance.session.postgres_masks import ResultMasks
-from appliance.session.postgres_problem import refusal
+from appliance.session.postgres_problem import Refused, refusal
 from appliance.session.postgres_startup import Startup, check_startup, codec_of
 from appliance.wire.postgres import CancelRequest, Frame, Frames, StartupMessage, write
 

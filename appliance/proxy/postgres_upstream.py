@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from appliance.config.schema import Limits
-from appliance.model.errors import CoatcheckError, EnvironmentFailed, PeerError
+from appliance.model.errors import EnvironmentFailed, PeerError
 from appliance.model.secret import Secret
 from appliance.placeholders.handshakes import (
     LEAST_NONCE,
@@ -27,19 +27,10 @@ from appliance.placeholders.handshakes import (
 from appliance.proxy.channel import Buffers, Channel
 from appliance.proxy.mailbox import Mailbox
 from appliance.proxy.upstream import Route, dial, secure
+from appliance.session.postgres_problem import Refused
 from appliance.wire.names import literal_of
 from appliance.wire.postgres import Frame, Frames, Message, Run, cancel_request, read, ssl_request, startup, write
 from appliance.wire.postgres import messages as m
-
-
-class Refused(CoatcheckError):
-    """The server said no, in its own words: an ErrorResponse, whole."""
-
-    def __init__(self, raw: bytes) -> None:
-        report = read.report(raw[5:])
-        super().__init__(f"the server refuses the session: {report.message.decode('utf-8', 'replace')}")
-        self.raw = raw
-        self.sqlstate = report.sqlstate
 
 
 class Login(NamedTuple):

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Protocol
 
 from appliance.model.errors import Denied, PeerError
 from appliance.model.verdict import Verdict
-from appliance.session.postgres_judge import Judge, Ruling, denied
+from appliance.session.postgres_judge import Ruling, denied
 from appliance.wire.postgres import Frame, Message, Piece, Run, read, write
 from appliance.wire.postgres import messages as m
 
@@ -48,6 +48,17 @@ class Masker(Protocol):
     def mask(self, run: bytes) -> bytes: ...
 
 
+class Judging(Protocol):
+    """`appliance.session.postgres_judge.Judge`, as far as a session needs it."""
+
+    @property
+    def strict(self) -> bool: ...
+
+    def judge(self, text: bytes) -> tuple[Ruling, ...]: ...
+
+    def fastpath(self, oid: int) -> Ruling: ...
+
+
 class Masks(Protocol):
     """What a plan's masks mean for results. `copy` raises Denied where it cannot be told what a column holds."""
 
@@ -61,14 +72,14 @@ class Prepared:
 
     __slots__ = ("index", "judge", "ruling", "step", "text")
 
-    def __init__(self, text: bytes, index: int, judge: Judge, ruling: Ruling | None, step: Step) -> None:
+    def __init__(self, text: bytes, index: int, judge: Judging, ruling: Ruling | None, step: Step) -> None:
         self.text = text
         self.index = index
         self.judge = judge
         self.ruling = ruling  # None: an empty text
         self.step = step  # that makes it
 
-    def ruled_by(self, judge: Judge) -> Ruling | None:
+    def ruled_by(self, judge: Judging) -> Ruling | None:
         if self.judge is not judge:
             rulings = judge.judge(self.text)
             self.ruling = rulings[self.index] if self.index < len(rulings) else None
@@ -179,7 +190,7 @@ class Session:
 
     def __init__(
         self,
-        judge: Judge,
+        judge: Judging,
         masks: Masks | None,
         refuse: Callable[[Denied], bytes],
         scrub: Callable[[bytes], bytes] | None,

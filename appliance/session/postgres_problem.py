@@ -9,7 +9,7 @@ from typing import Final
 
 from appliance.model.errors import CoatcheckError, Denied, EnvironmentFailed, PeerError
 from appliance.model.ids import FlowId
-from appliance.wire.postgres import write
+from appliance.wire.postgres import read, write
 
 _DENIED: Final = "42501"  # insufficient_privilege
 _STATES: Final = {
@@ -28,6 +28,16 @@ _STATES: Final = {
     "unknown-portal": "34000",
     "unknown-cursor": "34000",
 }
+
+
+class Refused(CoatcheckError):
+    """The server said no, in its own words: an ErrorResponse, whole."""
+
+    def __init__(self, raw: bytes) -> None:
+        report = read.report(raw[5:])
+        super().__init__(f"the server refuses the session: {report.message.decode('utf-8', 'replace')}")
+        self.raw = raw
+        self.sqlstate = report.sqlstate
 
 
 def refusal(error: CoatcheckError, flow: FlowId, ask: str, *, fatal: bool = False) -> bytes:

@@ -53,7 +53,9 @@ def _go(package: str) -> Callable[[Path], list[str]]:
     def build(folder: Path) -> list[str]:
         shutil.copytree(GO / package, folder / "source", dirs_exist_ok=True)
         environment = {**os.environ, "GO111MODULE": "off", "CGO_ENABLED": "0", "GOPATH": "/usr/share/gocode"}
-        subprocess.run(["go", "test", "-vet=off", "-c", "-o", str(folder / "suite"), package], env=environment, check=True)
+        subprocess.run(
+            ["go", "test", "-vet=off", "-c", "-o", str(folder / "suite"), package], env=environment, check=True
+        )
         return ["sh", "-c", 'cd "$1/source" && exec "$1/suite" -test.v -test.parallel 2', "sh", str(folder)]
 
     return build

@@ -50,7 +50,7 @@ _decode: Final = msgspec.json.Decoder(dict[str, object]).decode
 class Unparsed(PeerError):
     """A text that cannot be read. `code`: "sql-syntax", "sql-encoding", "sql-size" or "sql-depth".
 
-    `position` is the offset in bytes of the token where reading ended, -1 where it is not known."""
+    `position` is where reading ended, in characters from the start of the text; -1 where it is not known."""
 
     def __init__(self, code: str, message: str, position: int = -1) -> None:
         super().__init__(code, message)
@@ -87,13 +87,14 @@ def check_bytes(text: bytes) -> None:
     """Raise `Unparsed` for bytes that are no SQL text in UTF-8, and for those that the lexer would not be done with."""
     if len(text) > _NO_RUN and sum(len(run) ** 2 for run in _RUNS.findall(text)) > MAX_STEPS:
         raise Unparsed("sql-size", "a run of operators is too long")
-    if b"\0" in text:
-        raise Unparsed("sql-encoding", "a NUL is in the text", text.index(b"\0"))
     if not text.isascii():
         try:
             text.decode()
         except UnicodeDecodeError as error:
-            raise Unparsed("sql-encoding", "the text is not UTF-8", error.start) from None
+            before = len(text[: error.start].decode())
+            raise Unparsed("sql-encoding", "the text is not UTF-8", before) from None
+    if b"\0" in text:
+        raise Unparsed("sql-encoding", "a NUL is in the text", len(text[: text.index(b"\0")].decode()))
 
 
 def tokens(text: bytes) -> list[ScanToken]:
@@ -136,8 +137,8 @@ def _check_depth(text: bytes) -> None:
     """Raise `Unparsed` for a text whose tree would be deeper than `MAX_CHAIN` or larger than `MAX_TOKENS`.
 
     A chain goes on at one level of brackets until a comma, AND or OR ends it (those make lists, not chains); joins and
-    set operations go on beyond them. What is in brackets adds to the chain around it. A list `(a, b, …) =` behind SET or a comma multiplies what follows it, up to
-    the next comma.
+    set operations go on beyond them. What is in brackets adds to the chain around it. A list `(a, b, …) =` behind SET
+    or a comma multiplies what follows it, up to the next comma.
     """
     level = _Level(0, 1, False)
     outer: list[_Level] = []
@@ -172,9 +173,9 @@ def _check_depth(text: bytes) -> None:
             level.chain += 1
         listed = kind in (Token.ASCII_44, Token.SET)
         if level.base + level.chain + level.unions > MAX_CHAIN:
-            raise Unparsed("sql-depth", "the statement is nested too deeply", token.start)
+            raise Unparsed("sql-depth", "the statement is nested too deeply")
         if total > MAX_TOKENS:
-            raise Unparsed("sql-size", "the statement has too many parts", token.start)
+            raise Unparsed("sql-size", "the statement has too many parts")
 
 
 def _field_kinds() -> dict[str, dict[str, str]]:

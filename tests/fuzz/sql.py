@@ -45,8 +45,8 @@ HARNESS = Harness(
     [text.encode() for text in TEXTS],
     [
         *(b"'", b'"', b"''", b"--", b"/*", b"*/", b"$$", b"$a$", b"$1", b"\\", b"E'", b"U&'", b'U&"', b";", b"("),
-        *(b"->", b"1", b"0", b"5.", b".5", b"1e3", b"0x1", b"float(", b"set_config(", b" union ", b"with a as (", b"\xc3\xa9"),
-        *(b" from t", b"select ", b"interval ", b"json_value(", b")", b",", b"::", b"[", b"\n", b"\0", b"\1", b"\2", b"operator("),
+        *(b"->", b"1", b"0", b"5.", b".5", b"1e3", b"0x1", b"float(", b"set_config(", b" union "),
+        *(b"with a as (", b"\xc3\xa9", b" from t", b"json_value(", b")", b",", b"::", b"[", b"\0", b"\1", b"\2"),
     ],
     check,
 )  # fmt: skip

@@ -63,7 +63,7 @@ from appliance.sql.statements import Unparsed, statements
 for n in (10, 100, 1000, 10_000, 100_000):
     text = {text}
     normal(text.encode())
-    shape(text[:1 << 20].encode())
+    shape(text[:1 << 18].encode())
     try:
         statements(text)
         print("read", n)
@@ -79,7 +79,7 @@ def test_depth_does_not_crash(name: str) -> None:
     assert done.returncode == 0, (done.returncode, done.stdout, done.stderr[-2000:])
     outcomes = done.stdout.split("\n")
     assert len(outcomes) == 6
-    if "again" not in name:
+    if "again" not in name and "within" not in name:
         assert outcomes[0] in ("read 10", "sql-syntax 10")
 
 
@@ -91,7 +91,7 @@ def test_depth_does_not_crash(name: str) -> None:
         "select 1" + " union all select 1" * 300,
         "insert into t values " + ", ".join(["(-1, 'abc', f(1 + 2))"] * 5_000),  # noqa: S608
         "select * from t where a in (" + ", ".join(str(n) for n in range(30_000)) + ")",  # noqa: S608
-        "select 1 -- " + "=" * 4000 + "\n/" + "*" * 4000 + "/",
+        "select 1 -- " + "=" * 2000 + "\n/" + "*" * 2000 + "/",
         "update t set (a, b) = (select 1, 2), (c, d) = (select 3, 4) where (a, b) = (1, 2)",
         "select " + ", ".join(["(a, b) = (1, 2)"] * 1000),
     ],

@@ -14,6 +14,8 @@ What hostile texts would do to the library, and what is done against it before i
 * Chains (`1+1+1+…`, `… UNION …`, `a JOIN b JOIN …`) make a tree as deep as they are long, and the library writes it by
   recursion: 64,000 levels are 8 MiB of stack. `MAX_CHAIN` is the bound. (Nesting to the right ends at bison's own
   10,000.)
+* The lexer reads a run of operators again from each of its characters (`++++…`, `/*/*/*…`): the square of its length.
+  `MAX_STEPS` is the bound.
 * `SET (a, b, …) = (SELECT …)` is written once for each of its columns, again within itself: `MAX_TOKENS` is the bound.
 * Reading the JSON ends at Python's bound of recursion, about 480 operators deep.
 """
@@ -33,11 +35,14 @@ from appliance.model.errors import PeerError
 Value: TypeAlias = Union[str, int, bool, "Node", "list[Value]", None]
 Node: TypeAlias = dict[str, Value]
 
-MAX_BYTES: Final = 1 << 20  # of one text, where the caller sets no bound of its own
+MAX_BYTES: Final = 1 << 18  # of one text, where the caller sets no bound of its own
 MAX_CHAIN: Final = 20_000  # tokens in one chain: 2.6 MB of stack; a thread's stack is 8 MiB
-MAX_TOKENS: Final = 1 << 19  # in the tree, with repetitions: about 40 MB of JSON
+MAX_TOKENS: Final = 1 << 17  # in the tree, with repetitions: about 10 MB of JSON, and half a second
+MAX_STEPS: Final = 1 << 24  # of the lexer within runs of operators: 0.1 s
 SHORT: Final = 2 * MAX_CHAIN  # bytes: a level of a chain takes two at least
 
+_NO_RUN: Final = 1 << 12  # bytes, of which the square is MAX_STEPS
+_RUNS: Final = re.compile(rb"[-+*/<>=~!@#%^&|`?]{64,}")
 _SET: Final = re.compile(rb"\bset\b", re.IGNORECASE)
 _decode: Final = msgspec.json.Decoder(dict[str, object]).decode
 
@@ -45,7 +50,7 @@ _decode: Final = msgspec.json.Decoder(dict[str, object]).decode
 class Unparsed(PeerError):
     """A text that cannot be read. `code`: "sql-syntax", "sql-encoding", "sql-size" or "sql-depth".
 
-    `position` is the offset in bytes of the token where reading ended, -1 where it is not known."""
+    `position` is where reading ended, in characters from the start of the text; -1 where it is not known."""
 
     def __init__(self, code: str, message: str, position: int = -1) -> None:
         super().__init__(code, message)
@@ -79,14 +84,17 @@ def raw_statements(text: bytes, max_bytes: int = MAX_BYTES) -> list[Node]:
 
 
 def check_bytes(text: bytes) -> None:
-    """Raise `Unparsed` for bytes that are no SQL text in UTF-8."""
-    if b"\0" in text:
-        raise Unparsed("sql-encoding", "a NUL is in the text", text.index(b"\0"))
+    """Raise `Unparsed` for bytes that are no SQL text in UTF-8, and for those that the lexer would not be done with."""
+    if len(text) > _NO_RUN and sum(len(run) ** 2 for run in _RUNS.findall(text)) > MAX_STEPS:
+        raise Unparsed("sql-size", "a run of operators is too long")
     if not text.isascii():
         try:
             text.decode()
         except UnicodeDecodeError as error:
-            raise Unparsed("sql-encoding", "the text is not UTF-8", error.start) from None
+            before = len(text[: error.start].decode())
+            raise Unparsed("sql-encoding", "the text is not UTF-8", before) from None
+    if b"\0" in text:
+        raise Unparsed("sql-encoding", "a NUL is in the text", len(text[: text.index(b"\0")].decode()))
 
 
 def tokens(text: bytes) -> list[ScanToken]:
@@ -106,7 +114,8 @@ def tokens(text: bytes) -> list[ScanToken]:
 
 _OPEN: Final = frozenset((Token.ASCII_40, Token.ASCII_91))
 _CLOSE: Final = frozenset((Token.ASCII_41, Token.ASCII_93))
-_SET_OPERATIONS: Final = frozenset((Token.UNION, Token.INTERSECT, Token.EXCEPT))
+_GOES_ON: Final = frozenset((Token.UNION, Token.INTERSECT, Token.EXCEPT, Token.JOIN))
+_ENDS: Final = frozenset((Token.ASCII_44, Token.AND, Token.OR))
 
 
 class _Level:
@@ -117,7 +126,7 @@ class _Level:
     def __init__(self, base: int, factor: int, assigned: bool) -> None:
         self.base = base  # how deep the tree is around it
         self.chain = 0  # tokens since the last comma
-        self.unions = 0  # set operations
+        self.unions = 0  # set operations and joins
         self.peak = 0  # the most that chain and unions were together
         self.items = 1
         self.factor = factor  # how often the tree holds what stands here
@@ -127,9 +136,9 @@ class _Level:
 def _check_depth(text: bytes) -> None:
     """Raise `Unparsed` for a text whose tree would be deeper than `MAX_CHAIN` or larger than `MAX_TOKENS`.
 
-    A chain goes on at one level of brackets until a comma ends it; set operations go on beyond commas. What is in
-    brackets adds to the chain around it. A list `(a, b, …) =` behind SET or a comma multiplies what follows it, up to
-    the next comma.
+    A chain goes on at one level of brackets until a comma, AND or OR ends it (those make lists, not chains); joins and
+    set operations go on beyond them. What is in brackets adds to the chain around it. A list `(a, b, …) =` behind SET
+    or a comma multiplies what follows it, up to the next comma.
     """
     level = _Level(0, 1, False)
     outer: list[_Level] = []
@@ -150,22 +159,23 @@ def _check_depth(text: bytes) -> None:
             closed = level.items if level.assigned else 0
             level = outer.pop()
             level.chain += peak
-        elif kind == Token.ASCII_44:
-            level.peak = max(level.peak, level.chain + level.unions)
+        elif kind in _ENDS:
+            level.peak = max(level.peak, level.chain + level.unions + 1)
             level.chain = 0
-            level.factor = outer[-1].factor if outer else 1
-            level.items += 1
+            if kind == Token.ASCII_44:
+                level.factor = outer[-1].factor if outer else 1
+                level.items += 1
         elif kind == Token.ASCII_59 and not outer:
             level = _Level(0, 1, False)
-        elif kind in _SET_OPERATIONS:
+        elif kind in _GOES_ON:
             level.unions += 1
         else:
             level.chain += 1
         listed = kind in (Token.ASCII_44, Token.SET)
         if level.base + level.chain + level.unions > MAX_CHAIN:
-            raise Unparsed("sql-depth", "the statement is nested too deeply", token.start)
+            raise Unparsed("sql-depth", "the statement is nested too deeply")
         if total > MAX_TOKENS:
-            raise Unparsed("sql-size", "the statement has too many parts", token.start)
+            raise Unparsed("sql-size", "the statement has too many parts")
 
 
 def _field_kinds() -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-from tests.fuzz import dns, hello, http1, masking, names, postgres, scram, target
+from tests.fuzz import dns, hello, http1, masking, names, postgres, scram, sql, target
 from tests.fuzz.runner import main
 
 main(
@@ -15,4 +15,5 @@ main(
     postgres.START,
     postgres.CLIENT,
     postgres.SERVER,
+    sql.HARNESS,
 )

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.fuzz import dns, hello, http1, masking, names, postgres, scram, target
+from tests.fuzz import dns, hello, http1, masking, names, postgres, scram, sql, target
 from tests.fuzz.runner import Harness, judge, mutant
 
 ALL = [
@@ -23,6 +23,7 @@ ALL = [
     postgres.START,
     postgres.CLIENT,
     postgres.SERVER,
+    sql.HARNESS,
 ]
 
 

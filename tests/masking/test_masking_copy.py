@@ -160,6 +160,12 @@ def test_damaged_streams_have_one_fate(
             assert how is None or value in (None, b"***")
 
 
+def test_quotes_that_are_forced() -> None:
+    options = CSV._replace(force_quote=frozenset({1, 2}))
+    masking = copy_masker(options, columns([None, "hide", "null", "hide"], False))
+    assert masking.feed(b'a,"b","c",d\n') == b'a,"***",,***\n'
+
+
 def test_a_row_in_a_message_comes_out_in_a_message() -> None:
     masking = copy_masker(CopyFormat(), columns([None, "hide"], False))
     assert masking.feed(b"a\tb\n") == b"a\t***\n"
@@ -199,6 +205,7 @@ def test_a_run_that_is_no_copy_data(run: bytes) -> None:
         (BINARY, forms.copy_binary([]) + b"\0"),
         (BINARY, forms.copy_binary([[b"a"]])),
         (BINARY, forms.copy_binary([[b"a", b"b", None]])),
+        (BINARY, forms.SIGNATURE + bytes(8) + b"\0\3" + bytes(8) + b"\xff\xff"),
         (BINARY, forms.SIGNATURE + b"\0\1\0\0" + bytes(4) + b"\xff\xff"),
         (BINARY, forms.SIGNATURE + bytes(8) + b"\0\2\xff\xff\xff\xfe\0\0\0\0\xff\xff"),
         (BINARY, forms.SIGNATURE + bytes(8) + b"\0\2\x80\0\0\0\0\0\0\0\xff\xff"),

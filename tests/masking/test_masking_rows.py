@@ -114,6 +114,7 @@ def test_damaged_runs_are_refused_or_read_alike(
         b"D\0\0\0\x0e\0\2" + b"\0\0\0\0" + b"\x7f\xff\xff\xff",
         b"D\0\0\0\x0e\0\2" + b"\0\0\0\0" + b"\x80\0\0\0",
         b"D\0\0\0\x10\0\2" + b"\0\0\0\0" + b"\0\0\0\1ab",
+        b"D\0\0\0\x1d\0\2" + bytes(8) + data_row([b"", b""]),
     ],
 )
 @pytest.mark.parametrize("hows", [[None, None], ["hide", None], [None, "token"], ["null", "hide"]])

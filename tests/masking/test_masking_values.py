@@ -384,6 +384,9 @@ def test_in_what_is_no_text() -> None:
     assert found(numeric, NUMERIC, ("credit-card",), binary=True) == bytes(8)
     assert found(b'(1,"a@b.example")', known(2249), ("email",)) is None
     assert found(b"{1,%d}" % CARD, INT8S, ("credit-card",)) == b"{1,0}"
+    records = array([b"a@b.example", b"x"], 2249)
+    assert found(records, known(2287), ("email",), binary=True) == array([None, b"x"], 2249)
+    assert found(b'{"(1,a@b.example)",NULL}', known(2287), ("email",)) == b"{NULL,NULL}"
     assert detecting(chosen(("email",)), "hide", known(16), False, TOKEN) is None
     assert detecting(chosen(("email",)), "hide", known(1182), False, TOKEN) is None
 

@@ -6,7 +6,6 @@ original are not there: those that matter (onek, tenk, person …) are made here
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from tests.postgres.server import Server
@@ -72,7 +71,9 @@ def _data(folder: Path) -> None:
     (data / "person.data").write_text("\n".join([*person[:50], ""]))
     (data / "emp.data").write_text("".join(f"e{n}\t{25 + n}\t({n},{n})\t{n * 100}\tp{n}\n" for n in range(3)))
     (data / "student.data").write_text("".join(f"s{n}\t{19 + n}\t({n},{n})\t{n / 2}\n" for n in range(2)))
-    (data / "stud_emp.data").write_text("".join(f"t{n}\t{19 + n}\t({n},{n})\t{n}\tp{n}\t{n / 2}\t{n}\n" for n in range(3)))
+    (data / "stud_emp.data").write_text(
+        "".join(f"t{n}\t{19 + n}\t({n},{n})\t{n}\tp{n}\t{n / 2}\t{n}\n" for n in range(3))
+    )
     roads = [f"{'I- ' if n % 3 else 'State Hwy '}{n}\t[({n},{n}),({n + 1},{n + 2})]" for n in range(300)]
     (data / "streets.data").write_text("\n".join([*roads, ""]))
     folder.chmod(0o755)
@@ -115,6 +116,9 @@ class Regression:
         # both outputs in the order in which they were written, as pg_regress has it
         script = f'exec timeout -k 5 60 {programs}/psql -X -a -q -d {database} -v HIDE_TABLEAM=on -f "$0" 2>&1'
         done = self._session.run(
-            ["sh", "-c", script, str(target)], env={**self.env, "PGDATABASE": database}, timeout=100, errors="surrogateescape"
+            ["sh", "-c", script, str(target)],
+            env={**self.env, "PGDATABASE": database},
+            timeout=100,
+            errors="surrogateescape",
         )
         return f"{done.stdout}\nexit {done.returncode}\n"

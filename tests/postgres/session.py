@@ -50,7 +50,9 @@ class Direct:
 
     name = "direct"
 
-    def __init__(self, world: World, authority: Path, *, names: Sequence[str] = (HOST,), sslmode: str = "verify-full") -> None:
+    def __init__(
+        self, world: World, authority: Path, *, names: Sequence[str] = (HOST,), sslmode: str = "verify-full"
+    ) -> None:
         self.world = world
         self._hosts = world.dir / "hosts"
         self._hosts.write_text(f"127.0.0.1 localhost\n{OUTSIDE4} {' '.join(names)}\n")

@@ -23,7 +23,10 @@ DIFFERENCES = Path(__file__).parent / "differences.toml"
 _LONG = "^TestListenNotifyWhileBusyIsSafe$"
 _PYTEST = re.compile(r"^(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS) (\S+)", re.MULTILINE)
 _GO = re.compile(r"^--- (PASS|FAIL|SKIP): (\S+)", re.MULTILINE)
-_FEWER = "-p no:cacheprovider -p no:timeout -W ignore::pytest.PytestUnknownMarkWarning --color=no -q -rA --tb=short --continue-on-collection-errors"
+_FEWER = (
+    "-p no:cacheprovider -p no:timeout -W ignore::pytest.PytestUnknownMarkWarning --color=no -q -rA --tb=short"
+    " --continue-on-collection-errors"
+)
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,17 @@ def _go(package: str, skip: str = "^$") -> Callable[[Path], list[str]]:
     def build(folder: Path) -> list[str]:
         shutil.copytree(GO / package, folder / "source", dirs_exist_ok=True)
         environment = {**os.environ, "GO111MODULE": "off", "CGO_ENABLED": "0", "GOPATH": "/usr/share/gocode"}
-        subprocess.run(["go", "test", "-vet=off", "-c", "-o", str(folder / "suite"), package], env=environment, check=True)
-        return ["sh", "-c", 'cd "$1/source" && exec "$1/suite" -test.v -test.parallel 2 -test.skip "$2"', "sh", str(folder), skip]
+        subprocess.run(
+            ["go", "test", "-vet=off", "-c", "-o", str(folder / "suite"), package], env=environment, check=True
+        )
+        return [
+            "sh",
+            "-c",
+            'cd "$1/source" && exec "$1/suite" -test.v -test.parallel 2 -test.skip "$2"',
+            "sh",
+            str(folder),
+            skip,
+        ]
 
     return build
 

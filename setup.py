@@ -1,10 +1,9 @@
-"""Compiles the hot modules with mypy's compiler (docs/adr/0010). COATCHECK_PURE=1: none; without a compiler the installation goes on, and
-`coatcheck doctor` says what is missing."""
+"""Compiles the hot modules with mypy's compiler (docs/adr/0010). COATCHECK_PURE=1: none; without a compiler the
+installation goes on, and `coatcheck doctor` says what is missing."""
 
 import os
 import sys
 from pathlib import Path
-
 from tempfile import mkdtemp
 
 from setuptools import setup

@@ -21,13 +21,13 @@ from appliance.model.record import SessionStarted, StatementDecided, StatementEn
 from appliance.model.verdict import PostgresPlan
 from appliance.proxy.channel import Channel
 from appliance.proxy.flow import Flow
-from appliance.proxy.leases import CompiledLease
+from appliance.proxy.lease import CompiledLease
 from appliance.proxy.mailbox import Mailbox
 from appliance.proxy.postgres_cancels import Cancel
 from appliance.proxy.postgres_login import MINOR, AgentLogin, Candidate, candidates_of
 from appliance.proxy.postgres_upstream import Login, Server, cancel, connect, log_in
 from appliance.session.postgres import Decision, Session
-from appliance.session.postgres_judge import Setting
+from appliance.session.postgres_judge import Judge, Setting
 from appliance.session.postgres_masks import ResultMasks
 from appliance.session.postgres_problem import Refused, refusal
 from appliance.session.postgres_startup import Startup, check_startup, codec_of
@@ -55,6 +55,7 @@ class PostgresFlow:
         self._mailbox = Mailbox(Frames(False), "agent")
         self._server: Server | None = None
         self._session: Session | None = None
+        self._judge: Judge
         self._plan = PostgresPlan()
         self._setting = Setting("", "", "", (), "utf-8", True)
         self._lease: CompiledLease | None = None
@@ -201,7 +202,7 @@ class PostgresFlow:
         catalogue = await self._services.postgres.catalogue(
             server, flow.route, startup.database, plan.masks, self._limits, codec
         )
-        judge = self._services.postgres.judges.get(flow.decider, plan, self._setting, catalogue)
+        self._judge = judge = self._services.postgres.judges.get(flow.decider, plan, self._setting, catalogue)
         key = secret.value.reveal() if secret is not None else os.urandom(16)
         masks = ResultMasks(plan.masks, catalogue, key + claims.job.encode(), codec) if plan.masks else None
         session = Session(judge, masks, self._refuse, scrubber_of(lease), values=plan.record == "values")
@@ -413,10 +414,8 @@ class PostgresFlow:
             if lease is not self._lease:
                 self._lease = lease
                 session.scrub = scrubber_of(lease)
-            if session.judge.decider is not flow.decider:
-                session.judge = self._services.postgres.judges.get(
-                    flow.decider, self._plan, self._setting, session.judge.catalogue
-                )
+            if self._judge.decider is not flow.decider:
+                self._judge_anew(session)
         except CoatcheckError as error:
             self._asking = None
             self._finish(error)
@@ -433,6 +432,23 @@ class PostgresFlow:
                 self._server.channel.resume()
             self._replied(replies)
         self._pump()
+
+    def _judge_anew(self, session: Session) -> None:
+        self._judge = session.judge = self._services.postgres.judges.get(
+            self._flow.decider, self._plan, self._setting, self._judge.catalogue
+        )
+
+    def _settings_changed(self, session: Session) -> None:
+        """The server says how it reads the agent's texts from now on."""
+        session.settings_changed = False
+        codec = codec_of(session.statuses.get(b"client_encoding", b"").decode("ascii", "replace"))
+        if session.judge.strict and session.statuses.get(b"standard_conforming_strings") == b"off":
+            self._finish(Denied("standard-conforming-strings", "with it off, statements cannot be judged"))
+        elif session.judge.strict and codec is None:
+            self._finish(Denied("client-encoding", "statements in this client_encoding cannot be judged; use UTF8"))
+        elif codec is not None and codec != self._setting.codec:
+            self._setting = self._setting._replace(codec=codec)
+            self._judge_anew(session)
 
     # ---- open: a statement that waits for a person's yes ----
 
@@ -490,6 +506,8 @@ class PostgresFlow:
         self._to_agent(session)
         if session.endings:
             self._record_endings(session)
+        if session.settings_changed:
+            self._settings_changed(session)
         if session.masked_rows:
             self._tally.rows_masked(session.masked_rows)
             session.masked_rows = 0

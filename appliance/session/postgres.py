@@ -227,6 +227,7 @@ class Session:
         self.masked_rows = 0  # that went through a mask
         self.status = m.IDLE  # of the transaction, as the server said last
         self.now = 0.0  # seconds, any clock; set by the caller
+        self.settings_changed = False
         self.statuses: dict[bytes, bytes] = {}  # the server's parameters
 
     @property
@@ -580,6 +581,7 @@ class Session:
             elif kind == m.PARAMETER_STATUS:
                 status = read.parameter_status(frame.body)
                 self.statuses[status.name] = status.value
+                self.settings_changed = True
                 self._pass(frame)
             else:
                 self._answer(frame)

@@ -68,13 +68,16 @@ class Judge:
         self._plan = plan
         self._opaque = [re.compile(function_pattern(glob)) for glob in plan.opaque_functions]
         self._setting = setting
+        self._any_text = setting.codec == "utf-8"  # elsewhere `normal` is sure of ASCII only
         self.catalogue = catalogue
         self.strict = plan.judged or bool(plan.masks)  # what is not known is refused
         self._known: Recurring[bytes, tuple[Ruling, ...]] = Recurring(_KNOWN_MOST)
 
     def judge(self, text: bytes) -> tuple[Ruling, ...]:
         """The statements of one Query or Parse message; () for an empty one."""
-        key = normal(text) or text
+        key = normal(text) if self._any_text or text.isascii() else None
+        if key is None:
+            key = b"\0" + text  # no text has a NUL: the two kinds of keys are apart
         known = self._known.get(key)
         if known is None:
             known = self._judge(text)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from appliance.model.errors import PeerError
 from appliance.lineage.lineage import Flow, lineage
+from appliance.model.errors import PeerError
 from tests.lineage.queries import Maker
 from tests.lineage.servers import VERSIONS, Server
 from tests.lineage.world import CANARY, World, hidden, hidden_by_output

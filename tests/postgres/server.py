@@ -216,6 +216,11 @@ class Server:
                 stdout=log,
                 stderr=log,
             )
+        self.wait(timeout)
+
+    def wait(self, timeout: float = 60.0) -> None:
+        """Until it takes connections: when it starts, and when it recovers because a session crashed."""
+        assert self._process is not None
         end = time.monotonic() + timeout
         ready = [str(self.programs / "pg_isready"), "-q", "-h", str(self.folder), "-p", str(self.port)]
         while subprocess.run(ready, check=False).returncode:
@@ -229,7 +234,11 @@ class Server:
         if process is None or process.poll() is not None:
             return
         process.send_signal(how)
-        process.wait(30)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:  # it is recovering from a crash, for example
+            process.send_signal(signal.SIGQUIT)
+            process.wait(20)
 
     def log(self) -> str:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""

@@ -50,11 +50,14 @@ class Direct:
 
     name = "direct"
 
-    def __init__(self, world: World, authority: Path, *, names: Sequence[str] = (HOST,)) -> None:
+    def __init__(
+        self, world: World, authority: Path, *, names: Sequence[str] = (HOST,), sslmode: str = "verify-full"
+    ) -> None:
         self.world = world
         self._hosts = world.dir / "hosts"
         self._hosts.write_text(f"127.0.0.1 localhost\n{OUTSIDE4} {' '.join(names)}\n")
         self._trust = trust(authority)
+        self._variables = variables(PASSWORD, sslmode=sslmode)
 
     def run(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any
@@ -65,6 +68,6 @@ class Direct:
         return self.world.run(
             argv,
             mounts={"/etc/hosts": str(self._hosts)},
-            env={**base, **variables(PASSWORD), **self._trust, **(env or {})},
+            env={**base, **self._variables, **self._trust, **(env or {})},
             **options,
         )

@@ -40,6 +40,7 @@ class Spine:
         settings: dict[str, str] | None = None,
         hba: str | None = None,
         environment: Mapping[str, str] | None = None,
+        sslmode: str = "verify-full",
     ) -> None:
         self._change = change
         self._version: Version = version
@@ -47,6 +48,7 @@ class Spine:
         self._pair = pair
         self._settings = settings
         self._hba = hba
+        self._sslmode = sslmode
         self._environment = {"DB_PASSWORD": PASSWORD, **(environment or {})}
         self.world = World()
 
@@ -116,7 +118,7 @@ class Spine:
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """A job. PGPASSWORD is the placeholder unless `env` has another."""
-        base = variables("")
+        base = variables("", sslmode=self._sslmode)
         del base["PGPASSWORD"]
         again = "; ".join(f"export {name}='{value}'" for name, value in (env or {}).items() if name == "PGPASSWORD")
         script = f"{again}; {_JOB}" if again else _JOB

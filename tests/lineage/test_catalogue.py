@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from appliance.model.verdict import Mask
 from appliance.lineage.catalogue import Catalogue, Column, build, relations_query
+from appliance.model.verdict import Mask
 from tests.lineage.queries import SCHEMA
 from tests.lineage.servers import VERSIONS, Server
 from tests.lineage.world import MASKS, catalogue_of

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from postgast import pg_query_pb2 as pb
 
-from appliance.model.errors import PeerError
 from appliance.lineage import expressions
 from appliance.lineage.ddl import CHANGES, HARMLESS
 from appliance.lineage.lineage import Flow, lineage
 from appliance.lineage.relations import Catalogue, Relation
 from appliance.lineage.scopes import CLEAN, Taint
+from appliance.model.errors import PeerError
 
 EMAIL, SSN = Taint(1, 0), Taint(2, 0)  # masks 0 and 1
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import psycopg
 from psycopg.rows import tuple_row
 
-from appliance.model.verdict import Mask
 from appliance.lineage.catalogue import ROUTINES, Catalogue, Column, Routine, build, relations_query
 from appliance.lineage.lineage import Flow
+from appliance.model.verdict import Mask
 from tests.lineage.queries import MASKED, MASKED_NUMBERS, SCHEMA
 from tests.lineage.servers import Server
 

@@ -1,5 +1,5 @@
-"""Compiles the hot modules with mypy's compiler (docs/adr/0010). COATCHECK_PURE=1: none; without a compiler the installation goes on, and
-`coatcheck doctor` says what is missing."""
+"""Compiles the hot modules with mypy's compiler (docs/adr/0010). COATCHECK_PURE=1: none; without a C compiler the
+installation goes on, and `coatcheck doctor` says what is missing."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ def extensions():
         if refused := refusals(path.read_text()):
             sys.exit(f"{path} cannot be compiled: see appliance/hot.py on the class {', '.join(refused)}")
     modules = mypycify(  # types are judged by ./dev lint, with all libraries at hand
-        ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent", *map(str, paths)],
+        ["--ignore-missing-imports", "--follow-imports=silent", *map(str, paths)],
         opt_level="3",
         debug_level="0",
         group_name="appliance.hot",  # the shared library goes into the package

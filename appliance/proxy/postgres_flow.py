@@ -21,7 +21,7 @@ from appliance.model.record import SessionStarted, StatementDecided, StatementEn
 from appliance.model.verdict import PostgresPlan
 from appliance.proxy.channel import Channel
 from appliance.proxy.flow import Flow
-from appliance.proxy.leases import CompiledLease
+from appliance.proxy.lease import CompiledLease
 from appliance.proxy.mailbox import Mailbox
 from appliance.proxy.postgres_cancels import Cancel
 from appliance.proxy.postgres_login import MINOR, AgentLogin, Candidate, candidates_of

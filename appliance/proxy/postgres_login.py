@@ -21,7 +21,7 @@ from appliance.placeholders.handshakes import (
     nonce_of,
 )
 from appliance.proxy.channel import Channel
-from appliance.proxy.leases import CompiledLease
+from appliance.proxy.lease import CompiledLease
 from appliance.proxy.mailbox import Mailbox
 from appliance.wire.postgres import messages as m
 from appliance.wire.postgres import read, write

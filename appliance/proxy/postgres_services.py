@@ -15,7 +15,7 @@ from appliance.lineage.relations import NO_CATALOGUE, Catalogue
 from appliance.model.errors import EnvironmentFailed, PeerError
 from appliance.model.verdict import Mask
 from appliance.proxy.certificates import load_pair, upstream_context
-from appliance.proxy.leases import CompiledLease
+from appliance.proxy.lease import CompiledLease
 from appliance.proxy.postgres_cancels import Cancels
 from appliance.proxy.postgres_upstream import Server
 from appliance.proxy.upstream import Route

@@ -1,25 +1,14 @@
-"""Compiles the hot modules with mypy's compiler (docs/adr/0010). COATCHECK_PURE=1: none; without a compiler the
+"""Compiles the hot modules with mypy's compiler (docs/adr/0010). COATCHECK_PURE=1: none; without a C compiler the
 installation goes on, and `coatcheck doctor` says what is missing."""
 
 import os
 import sys
 from pathlib import Path
-from tempfile import mkdtemp
 
 from setuptools import setup
 
 sys.path.insert(0, str(Path(__file__).parent))
 from appliance.hot import refusals, sources
-
-CONFIG = """
-[mypy]
-ignore_missing_imports = True
-follow_imports = silent
-
-[mypy-postgast.*]
-follow_imports = skip
-follow_imports_for_stubs = True
-"""
 
 
 def extensions():
@@ -29,10 +18,8 @@ def extensions():
     for path in paths:
         if refused := refusals(path.read_text()):
             sys.exit(f"{path} cannot be compiled: see appliance/hot.py on the class {', '.join(refused)}")
-    config = Path(mkdtemp(), "mypy.ini")
-    config.write_text(CONFIG)
     modules = mypycify(  # types are judged by ./dev lint, with all libraries at hand
-        [f"--config-file={config}", *map(str, paths)],
+        ["--ignore-missing-imports", "--follow-imports=silent", *map(str, paths)],
         opt_level="3",
         debug_level="0",
         group_name="appliance.hot",  # the shared library goes into the package

@@ -106,7 +106,7 @@ class StatementEnded(Record, frozen=True, tag="statement.ended"):
     operation: int
     rows: int
     received: int  # bytes
-    duration_ms: float
+    duration_ms: Finite
     sqlstate: str = ""  # of an error
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from appliance.config.schema import Config
 from appliance.policy.engine import Policy
@@ -11,11 +13,13 @@ from appliance.proxy.channel import Buffers
 from appliance.proxy.forwarder import Forwarder
 from appliance.proxy.identities import Identities
 from appliance.proxy.leases import Leases
-from appliance.proxy.postgres_services import PostgresServices
 from appliance.proxy.recorder import Recorder
 from appliance.proxy.tally import ProxyTally
 from appliance.proxy.upstream import Upstreams
 from appliance.wire.http1 import Sections
+
+if TYPE_CHECKING:
+    from appliance.proxy.postgres_services import PostgresServices
 
 
 class PolicyInForce:
@@ -38,4 +42,10 @@ class Services:
     recorder: Recorder
     tally: ProxyTally
     sections: Sections
-    postgres: PostgresServices
+
+    @cached_property
+    def postgres(self) -> PostgresServices:
+        """Made, and its modules loaded, for the first PostgreSQL flow: SQL's parser is 10 MB that others save."""
+        from appliance.proxy.postgres_services import PostgresServices
+
+        return PostgresServices(self.config.tls)

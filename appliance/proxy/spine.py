@@ -29,7 +29,6 @@ from appliance.proxy.detect import HttpStart, PostgresStart, Start, TlsStart, de
 from appliance.proxy.flow import Flow
 from appliance.proxy.http_flow import HttpFlow
 from appliance.proxy.peek import peek
-from appliance.proxy.postgres_flow import PostgresFlow
 from appliance.proxy.services import Services
 from appliance.proxy.tunnel import carry
 from appliance.wire.names import host_of_address, literal_of, split_host_port
@@ -266,6 +265,8 @@ class Spine:
         """Gives the socket to the loop, with the protocol's flow behind it before the first byte is read."""
         ended: Ended
         if flow.destination.protocol == "postgres":
+            from appliance.proxy.postgres_flow import PostgresFlow  # as Services.postgres says
+
             ended = PostgresFlow(flow, channel, refusal)
         else:
             ended = HttpFlow(flow, channel, default_port, refusal)

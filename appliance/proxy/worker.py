@@ -27,7 +27,6 @@ from appliance.proxy.identities import Identities
 from appliance.proxy.leases import Leases
 from appliance.proxy.listener import Listener
 from appliance.proxy.policy_watch import first_policy, watch_policy
-from appliance.proxy.postgres_services import PostgresServices
 from appliance.proxy.recorder import Recorder
 from appliance.proxy.services import Services
 from appliance.proxy.spine import Spine
@@ -74,7 +73,6 @@ async def work(
         recorder=recorder,
         tally=tally,
         sections=Sections(),
-        postgres=PostgresServices(config.tls),
     )
     spine = Spine(services, flow_map, PeerSockets(), netns)
 

@@ -57,7 +57,7 @@ class PostgresFlow:
         self._session: Session | None = None
         self._judge: Judge
         self._plan = PostgresPlan()
-        self._setting = Setting("", "", "", (), "utf-8", True)
+        self._setting = Setting("", "", "", (), "utf-8", False, True)
         self._lease: CompiledLease | None = None
         self._inbox: list[Frame] = []  # of the agent's
         self._replies: list[Frame] = []  # of the server's, while there is no lease
@@ -197,8 +197,15 @@ class PostgresFlow:
             codec = "utf-8"
         claims = flow.identity.claims
         used = (secret.name,) if secret is not None else ()
-        is_utf8 = server.statuses.get(b"server_encoding") == b"UTF8"
-        self._setting = Setting(flow.plan.destination, startup.database, startup.user, used, codec, is_utf8)
+        self._setting = Setting(
+            destination=flow.plan.destination,
+            database=startup.database,
+            user=startup.user,
+            credentials=used,
+            codec=codec,
+            replicates="replication" in startup.parameters,
+            is_utf8=server.statuses.get(b"server_encoding") == b"UTF8",
+        )
         catalogue = await self._services.postgres.catalogue(
             server, flow.route, startup.database, plan.masks, self._limits, codec
         )

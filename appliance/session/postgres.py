@@ -54,6 +54,9 @@ class Judging(Protocol):
     @property
     def strict(self) -> bool: ...
 
+    @property
+    def replicates(self) -> bool: ...
+
     def judge(self, text: bytes) -> tuple[Ruling, ...]: ...
 
     def fastpath(self, oid: int) -> Ruling: ...
@@ -631,7 +634,9 @@ class Session:
         elif kind == m.COPY_OUT:
             self._copy_out(frame)
         elif kind == m.COPY_BOTH:
-            raise PeerError("upstream-postgres", "the server begins to replicate, which nobody asked for")
+            self._head(_QUERY)
+            if not self.judge.replicates:
+                raise PeerError("upstream-postgres", "the server begins to replicate, which nobody asked for")
         elif kind == m.FUNCTION_RESULT:
             self._head(_FUNCTION)
         elif kind != m.COPY_DONE:

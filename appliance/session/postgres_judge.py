@@ -24,6 +24,12 @@ from appliance.sql.statements import statements
 _KNOWN_MOST: Final = 2048  # texts
 _KNOWN_LARGEST: Final = 16_384  # bytes of one
 _BY_NAME: Final = frozenset(("execute", "fetch", "move", "close", "deallocate"))  # the session knows the names
+# What a replication connection takes beside SQL (documentation 55.4): told apart by the first word, as the server does
+_REPLICATION: Final = re.compile(
+    rb"\s*(IDENTIFY_SYSTEM|START_REPLICATION|CREATE_REPLICATION_SLOT|DROP_REPLICATION_SLOT|ALTER_REPLICATION_SLOT"
+    rb"|READ_REPLICATION_SLOT|TIMELINE_HISTORY|BASE_BACKUP|UPLOAD_MANIFEST)\b",
+    re.IGNORECASE,
+)
 _UNREADABLE: Final = "<a statement that cannot be read>"
 
 
@@ -39,6 +45,7 @@ class Setting(NamedTuple):
     user: str
     credentials: tuple[str, ...]
     codec: str  # of the agent's texts, as Python names it
+    replicates: bool  # a replication connection, which the plan allows
     is_utf8: bool  # the server's encoding: there names are folded as they are here
 
 
@@ -71,6 +78,7 @@ class Judge:
         self._any_text = setting.codec == "utf-8"  # elsewhere `normal` is sure of ASCII only
         self.catalogue = catalogue
         self.strict = plan.judged or bool(plan.masks)  # what is not known is refused
+        self.replicates = setting.replicates
         self._known: Recurring[bytes, tuple[Ruling, ...]] = Recurring(_KNOWN_MOST)
 
     def judge(self, text: bytes) -> tuple[Ruling, ...]:
@@ -95,6 +103,11 @@ class Judge:
 
     def _judge(self, text: bytes) -> tuple[Ruling, ...]:
         setting = self._setting
+        if setting.replicates:
+            command = _REPLICATION.match(text)
+            if command is not None:
+                verdict = Verdict("allow", f"{setting.destination}/replication")
+                return (Ruling("replication", b"", (), command[1].decode().upper(), verdict, (), None),)
         try:
             words = text.decode(setting.codec)
             utf8 = words.encode()

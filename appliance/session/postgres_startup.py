@@ -71,8 +71,9 @@ def check_startup(asked: Mapping[str, str], plan: PostgresPlan) -> Startup:
             continue  # NegotiateProtocolVersion has said that it is not understood
         if name == "replication":
             if value.strip().lower() not in _OFF:
-                if not plan.replication:
-                    raise Denied("replication", "replication connections are not allowed here")
+                if not plan.replication or plan.masks:
+                    why = "would show what is masked" if plan.replication else "are not allowed here"
+                    raise Denied("replication", f"replication connections {why}")
                 settings[name] = value
         elif name not in _APART:
             settings[name.lower()] = value

@@ -30,6 +30,7 @@ class Judge:
         self.decider = self
         self._verdict = verdict
         self.strict = True
+        self.replicates = False
         self.asked: list[bytes] = []
 
     def judge(self, text: bytes) -> tuple[Ruling, ...]:

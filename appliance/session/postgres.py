@@ -528,6 +528,10 @@ class Session:
         message = read.close(frame.body)
         step = Step(_CLOSE, self._group, message.name)
         step.index = message.kind
+        if message.kind == m.PORTAL:
+            step.portal = self._portals.get(message.name)
+        else:
+            step.prepared = self._asked.get(message.name) or self._statements.get(message.name)
         self._steps.append(step)
         self.to_server.append(frame.raw)
 
@@ -654,11 +658,10 @@ class Session:
 
     def _closed(self, step: Step) -> None:
         if step.index == m.PORTAL:
-            self._portals.pop(step.name, None)
-        else:
-            before = self._statements.pop(step.name, None)
-            if before is not None:
-                self._texts -= len(before.text)
+            if self._portals.get(step.name) is step.portal:
+                self._portals.pop(step.name, None)
+        elif step.prepared is not None and self._statements.get(step.name) is step.prepared:
+            self._texts -= len(self._statements.pop(step.name).text)
 
     def _fields(self, frame: Whole) -> None:
         step = self._head(_QUERY, _DESCRIBE_STATEMENT, _DESCRIBE_PORTAL)

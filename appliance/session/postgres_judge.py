@@ -30,6 +30,7 @@ _REPLICATION: Final = re.compile(
     rb"|READ_REPLICATION_SLOT|TIMELINE_HISTORY|BASE_BACKUP|UPLOAD_MANIFEST)\b",
     re.IGNORECASE,
 )
+_SETTINGS: Final = frozenset(("search-path", "role", "standard-conforming-strings", "client-encoding", "dynamic"))
 _UNREADABLE: Final = "<a statement that cannot be read>"
 
 
@@ -127,6 +128,9 @@ class Judge:
             flow = flows[index] if flows and statement.command not in _BY_NAME else None
             unnamed: tuple[int, ...] = ()
             if verdict.decision != "deny" and flow is not None:
+                marks = frozenset(statement.marks)
+                if not marks & _SETTINGS:  # where set_config leads, the statement's marks say better
+                    flow = flow._replace(opaque=tuple(name for name in flow.opaque if name != "set_config"))
                 verdict, unnamed = self._hold_against_masks(flow, verdict)
             name = statement.name.encode(setting.codec, "replace")
             tables = tuple(sorted({*operation.reads, *operation.writes}))

@@ -103,6 +103,19 @@ def function_marks(name: str) -> frozenset[str]:
     return marks or frozenset()
 
 
-def setting_mark(name: str) -> str:
-    """The mark of changing a setting; names of settings are compared without case (guc_name_compare)."""
-    return SETTING_MARKS.get(name.lower(), "set-other")
+# Values by which a text means what it meant, or less: with an empty search path only the server's own names need no
+# schema. pg_dump, pg_restore and others begin with these.
+_SAFE_VALUES: Final = {
+    "search_path": frozenset(("", "pg_catalog")),
+    "standard_conforming_strings": frozenset(("on", "true", "1")),
+    "client_encoding": frozenset(("utf8", "utf-8", "unicode")),
+}
+
+
+def setting_mark(name: str, value: str | None = None) -> str:
+    """The mark of changing a setting; names of settings are compared without case (guc_name_compare). `value`: where it
+    is a constant."""
+    name = name.lower()
+    if value is not None and value.lower() in _SAFE_VALUES.get(name, ()):
+        return "set-other"
+    return SETTING_MARKS.get(name, "set-other")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from appliance.sql.dangers import ALL_OF_SETTINGS
-from appliance.sql.grammar import Node, node_of, nodes_of, strings, text_of, unwrap
+from appliance.sql.grammar import Node, constant_text, node_of, nodes_of, strings, text_of, unwrap
 from appliance.sql.reading import Handler, Reading, Relation, Scope
 
 
@@ -237,6 +237,9 @@ def _set(reading: Reading, node: Node, scope: Scope) -> None:
             reading.marks |= ALL_OF_SETTINGS - {"role"}
         case "VAR_SET_MULTI":
             reading.marks.add("set-transaction")
+        case "VAR_SET_VALUE":
+            arguments = nodes_of(node, "args")
+            reading.setting(name, constant_text(arguments[0]) if len(arguments) == 1 else None)
         case _:
             reading.setting(name)
 

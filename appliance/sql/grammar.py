@@ -230,3 +230,17 @@ def strings(wrapped: list[Node]) -> list[str]:
         elif kind == "A_Star":
             found.append("*")
     return found
+
+
+def constant_text(argument: Node) -> str | None:
+    """The text of a string that stands there as such, or of a word; None where it is anything else."""
+    kind, node = unwrap(argument)
+    while kind == "TypeCast":
+        type_names = strings(nodes_of(node_of(node, "typeName") or {}, "names"))
+        if type_names[-1:] not in (["text"], ["varchar"]) or type_names[:-1] not in ([], ["pg_catalog"]):
+            return None
+        if nodes_of(node_of(node, "typeName") or {}, "typmods"):
+            return None
+        kind, node = unwrap(node_of(node, "arg"))
+    value = node_of(node, "sval") if kind == "A_Const" else None
+    return text_of(value, "sval") if value is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from appliance.sql.dangers import ALL_OF_SETTINGS, OPERATORS, ROW_FUNCTIONS
-from appliance.sql.grammar import Node, Value, node_of, nodes_of, strings, text_of, unwrap
+from appliance.sql.grammar import Node, Value, constant_text, node_of, nodes_of, strings, text_of, unwrap
 from appliance.sql.reading import Handler, Reading, Relation, Scope, is_star
 
 
@@ -222,7 +222,7 @@ def _func_call(reading: Reading, node: Node, scope: Scope) -> None:
         if setting is None:
             reading.marks |= ALL_OF_SETTINGS | {"dynamic"}
         else:
-            reading.setting(setting)
+            reading.setting(setting, constant_text(arguments[1]))
     if len(arguments) == 1 and unwrap(arguments[0])[0] == "ColumnRef":
         row = strings(nodes_of(unwrap(arguments[0])[1], "fields"))
         place: Scope | None = scope
@@ -238,16 +238,7 @@ def _constant(arguments: list[Node]) -> str | None:
     """The first argument, where it is a string that stands there as such; None where it cannot be known."""
     if len(arguments) != 3 or any(unwrap(argument)[0] == "NamedArgExpr" for argument in arguments):
         return None
-    kind, node = unwrap(arguments[0])
-    while kind == "TypeCast":
-        type_names = strings(nodes_of(node_of(node, "typeName") or {}, "names"))
-        if type_names[-1:] not in (["text"], ["varchar"]) or type_names[:-1] not in ([], ["pg_catalog"]):
-            return None
-        if nodes_of(node_of(node, "typeName") or {}, "typmods"):
-            return None
-        kind, node = unwrap(node_of(node, "arg"))
-    value = node_of(node, "sval") if kind == "A_Const" else None
-    return text_of(value, "sval") if value is not None else None
+    return constant_text(arguments[0])
 
 
 def _value_function(reading: Reading, node: Node, scope: Scope) -> None:

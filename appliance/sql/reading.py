@@ -142,8 +142,9 @@ class Reading:
         self.marks.update(function_marks(names[-1]))
         return names[-1]
 
-    def setting(self, name: str) -> None:
-        self.marks.add(setting_mark(name))
+    def setting(self, name: str, value: str | None = None) -> None:
+        """`value`: where it is a constant."""
+        self.marks.add(setting_mark(name, value))
 
     def column(self, relation: Relation | None, name: str) -> None:
         self.columns.add((relation, name))

@@ -49,9 +49,11 @@ class Server:
         for _ in range(600):
             assert self.process.poll() is None, (self.folder / "log").read_text()
             try:
-                return psycopg.connect(
+                connection = psycopg.connect(
                     host=str(self.folder), port=PORT, dbname=database, user="postgres", autocommit=True
                 )
+                connection.prepare_threshold = None  # else it deallocates, in a transaction that may have failed
+                return connection
             except psycopg.OperationalError:
                 time.sleep(0.05)
         raise AssertionError("the server does not answer")

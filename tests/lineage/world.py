@@ -22,7 +22,8 @@ EMAILS = {
     "a": (f"{CANARY}@one.example", f"a{CANARY}@two.example", None, f"{CANARY}@one.example", "5", f"x{CANARY}"),
     "b": ("7", None, f"zz{CANARY}zz@three.example", f"b{CANARY}", f"{CANARY}@{CANARY}", f"{CANARY}@{CANARY}"),
 }
-NUMBERS = {"a": (770001, 770002, None, 1, 2, 770001), "b": (1, 880002, 880003, 880002, None, 2)}
+NUMBERS = {"a": (31, 32, None, 1, 2, 31), "b": (1, 42, 43, 42, None, 2)}
+MOST_ROWS = 5000
 SHADOW = "CREATE TEMP TABLE {name} (id int, email text, user_id int)"
 
 
@@ -73,6 +74,8 @@ class World:
             result = cursor.pgresult
             if result is None or cursor.description is None:
                 return Shown((), [], "", str(cursor.rowcount))
+            if result.ntuples > MOST_ROWS:
+                return Shown((), [], "57014", "more rows than are worth comparing")
             columns = tuple((result.ftable(i), result.ftablecol(i)) for i in range(result.nfields))
             rows = [
                 tuple(result.get_value(row, column) for column in range(result.nfields))

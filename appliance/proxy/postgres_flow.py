@@ -192,7 +192,7 @@ class PostgresFlow:
         server = await self._connect(startup, secret, lease)
         codec = codec_of(server.statuses.get(b"client_encoding", b"").decode("ascii", "replace"))
         if codec is None:
-            if plan.judged:
+            if plan.judged or plan.masks:
                 raise Denied("client-encoding", "statements in this client_encoding cannot be judged; use UTF8")
             codec = "utf-8"
         claims = flow.identity.claims

@@ -859,7 +859,7 @@ class Session:
 _UNKNOWN_PORTAL: Final = Ruling(
     "execute", b"", (), "<a portal that is not known>", Verdict("allow", "portal"), (), None
 )
-_VALUE_FIELDS: Final = frozenset(b"DWqp")  # detail, context, internal query: where the server puts values
+_VALUE_FIELDS: Final = frozenset(b"DHWqp")  # detail, hint, context, internal query: where the server puts values
 
 
 def _without_values(report: m.Report, hidden: bool) -> bytes:

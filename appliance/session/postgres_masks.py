@@ -70,22 +70,23 @@ class ResultMasks:
                 maskers.append(one)
         return chain(maskers)
 
-    def copy(self, ruling: Ruling, binary: bool, columns: int) -> CopyRows:
+    def copy(self, ruling: Ruling, binary: bool, columns: int) -> CopyRows | None:
         """Raises Denied where it is not certain what each column holds."""
-        flow = ruling.flow
+        flow, options = ruling.flow, ruling.copy
         output = flow.output if flow is not None else None
-        if ruling.copy is None or output is None or len(output) != columns:
+        touched = flow is not None and bool(flow.passes or flow.expressions)
+        if options is None or (touched and (output is None or len(output) != columns)):
             raise Denied(
                 "mask-copy", "it cannot be told which columns of this COPY are masked; name them, or use SELECT"
             )
-        names = ruling.copy.columns if len(ruling.copy.columns) == columns else ()
+        names = options.columns if len(options.columns) == columns else ()
         hiding: list[Masker | None] = []
-        for index, column in enumerate(output):
-            hidden = set(column.passes | column.expressions)
+        for index in range(columns):
+            hidden = set(output[index].passes | output[index].expressions) if touched and output is not None else set()
             if names:
                 hidden |= self._named(names[index].encode(self._codec, "replace"))
             hiding.append(self._hiding(hidden, 0 if binary else _TEXT_OID, binary))
-        return CopyRows(copy_masker(_format_of(ruling.copy, names, columns, self._codec), hiding))
+        return CopyRows(copy_masker(_format_of(options, names, columns, self._codec), hiding)) if any(hiding) else None
 
 
 class CopyRows:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -19,6 +19,7 @@ from appliance.model.errors import CoatcheckError, Denied, EnvironmentFailed, In
 from appliance.model.placeholder import LeasedSecret
 from appliance.model.record import SessionStarted, StatementDecided, StatementEnded
 from appliance.model.verdict import PostgresPlan
+from appliance.placeholders.scrub import Scrubber
 from appliance.proxy.channel import Channel
 from appliance.proxy.flow import Flow
 from appliance.proxy.lease import CompiledLease
@@ -26,7 +27,7 @@ from appliance.proxy.mailbox import Mailbox
 from appliance.proxy.postgres_cancels import Cancel
 from appliance.proxy.postgres_login import MINOR, AgentLogin, Candidate, candidates_of
 from appliance.proxy.postgres_upstream import Login, Server, cancel, connect, log_in
-from appliance.session.postgres import Decision, Session
+from appliance.session.postgres import Decision, Scrub, Session
 from appliance.session.postgres_judge import Judge, Setting
 from appliance.session.postgres_masks import ResultMasks
 from appliance.session.postgres_problem import Refused, refusal
@@ -581,13 +582,15 @@ def _is_utf8(statuses: Mapping[bytes, bytes]) -> bool:
     return statuses.get(b"server_encoding", b"") == b"UTF8"
 
 
-def scrubber_of(lease: CompiledLease) -> Callable[[bytes], bytes] | None:
-    """Puts placeholders where secrets are and keeps every length: messages say how long they are."""
-    scrubber = lease.scrubber
-    if not scrubber.active:
-        return None
+class _Scrub:
+    """Keeps every length: messages say how long they are."""
 
-    def scrub(data: bytes) -> bytes:
+    def __init__(self, scrubber: Scrubber) -> None:
+        self._scrubber = scrubber
+        self.longest = scrubber.longest
+
+    def __call__(self, data: bytes) -> bytes:
+        scrubber = self._scrubber
         if scrubber.clean(data):
             return data
         parts: list[bytes] = []
@@ -599,4 +602,6 @@ def scrubber_of(lease: CompiledLease) -> Callable[[bytes], bytes] | None:
         parts.append(data[at:])
         return b"".join(parts)
 
-    return scrub
+
+def scrubber_of(lease: CompiledLease) -> Scrub | None:
+    return _Scrub(lease.scrubber) if lease.scrubber.active else None

@@ -70,6 +70,15 @@ class Masks(Protocol):
     def copy(self, ruling: Ruling, binary: bool, columns: int) -> Masker | None: ...
 
 
+class Scrub(Protocol):
+    """Puts placeholders where secrets are and keeps the length. `longest`: bytes that one may have."""
+
+    @property
+    def longest(self) -> int: ...
+
+    def __call__(self, data: bytes) -> bytes: ...
+
+
 class Prepared:
     """A prepared statement: the one at `index` of a text. `ruling` is `judge`'s; another judge is asked again."""
 
@@ -196,7 +205,7 @@ class Session:
         judge: Judging,
         masks: Masks | None,
         refuse: Callable[[Denied], bytes],
-        scrub: Callable[[bytes], bytes] | None,
+        scrub: Scrub | None,
         *,
         values: bool = False,
     ) -> None:
@@ -216,6 +225,7 @@ class Session:
         self._copy_in = False  # the server takes COPY data
         self._barrier: Step | None = None  # it may ask for COPY data: only then is it known what follows
         self._dropping = False  # the rest of a message in pieces
+        self._tail = b""  # of a message in pieces
         self._segment: bytes = b""  # what goes on to the agent as it came: `_segment[_from:_to]`
         self._from = 0
         self._to = 0
@@ -835,11 +845,26 @@ class Session:
 
     def _pass(self, frame: Frame) -> None:
         """As it came."""
+        if isinstance(frame, Piece) and (self.scrub is not None or self._tail):
+            self._pass_piece(frame)
+            return
         if self._to == frame.start and self._segment is frame.data:
             self._to = frame.end
             return
         self._flush()
         self._segment, self._from, self._to = frame.data, frame.start, frame.end
+
+    def _pass_piece(self, piece: Piece) -> None:
+        """What may be the beginning of a secret waits for the message's next piece."""
+        self._flush()
+        scrub = self.scrub
+        data = self._tail + piece.raw
+        keep = 0
+        if scrub is not None:
+            data = scrub(data)
+            keep = 0 if piece.last else min(scrub.longest, len(data))
+        self._tail = data[len(data) - keep :] if keep else b""
+        self.to_agent.append(data[: len(data) - keep])
 
     def _emit(self, data: bytes) -> None:
         self._flush()

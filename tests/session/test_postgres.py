@@ -259,3 +259,28 @@ def test_rows_that_nobody_asked_for_end_the_session() -> None:
     through = Through()
     with pytest.raises(PeerError, match="not asked"):
         through.session.from_server(Frames(True, login=False).feed(write.data_row([b"x"])))
+
+
+class Scrub:
+    longest = 6
+
+    def __call__(self, data: bytes) -> bytes:
+        return data.replace(b"SECRET", b"holder")
+
+
+@given(st.lists(st.sampled_from([b"SECRET", b"SECRE", b"x", b"SSECRET", b"y" * 40]), max_size=30), st.data())
+def test_a_secret_is_scrubbed_wherever_a_long_row_is_cut(words: list[bytes], data: st.DataObject) -> None:
+    through = Through()
+    through.session.scrub = Scrub()
+    through.agent(write.query(b"rows 1"))
+    through.to_server = b""
+    value = b"".join(words)
+    whole = write.row_description([m.Field(b"a", 0, 0, 25, -1, -1, 0)]) + write.data_row([value]) * 2
+    frames = Frames(True, login=False, cut=50)
+    at = 0
+    while at < len(whole):
+        size = data.draw(st.integers(1, 70))
+        through.session.from_server(frames.feed(whole[at : at + size]))
+        at += size
+    got = b"".join(through.session.to_agent)
+    assert got == whole.replace(b"SECRET", b"holder")

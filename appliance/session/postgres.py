@@ -11,6 +11,7 @@ pipeline to its Sync, answers in order), and its ErrorResponse is replaced by ou
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -25,6 +26,9 @@ _POISON_TEXT: Final = b"Coatcheck denied this statement"
 POISON_QUERY: Final = write.query(_POISON_TEXT)
 POISON_PARSE: Final = write.parse(b"", _POISON_TEXT)
 _NAMES_MOST: Final = 10_000  # prepared statements, portals and cursors of a session, each
+_STEPS_MOST: Final = 10_000  # under way; an unsent rest of answers (8 KB of the server's) is of fewer
+_NAME_LENGTH: Final = 63  # bytes: names that begin with the same ones are the same name to the server (NAMEDATALEN)
+_NAME_SURE: Final = _NAME_LENGTH // 4  # bytes that are in no encoding of the server more than that
 _TEXTS_MOST: Final = 32 << 20  # bytes of the prepared statements' texts
 _MASKED_ERROR: Final = b"an error in a statement that touches masked columns; its words could show them"
 
@@ -100,18 +104,25 @@ class Prepared:
 
 
 class Portal:
-    __slots__ = ("asked", "bound", "cursor", "group", "known", "masker", "parameters", "prepared", "unnamed")
+    __slots__ = ("bound", "group", "parameters", "prepared")
 
-    def __init__(self, prepared: Prepared | None) -> None:
+    def __init__(self, prepared: Prepared | None, group: int) -> None:
         self.prepared = prepared  # None: nothing that was judged here
-        self.cursor = False  # that SQL declared, and so was judged
+        self.group = group  # of its Bind
         self.parameters: tuple[bytes | None, ...] = ()
-        self.unnamed: tuple[int, ...] = ()  # of a cursor
-        self.asked = False  # what its rows are
-        self.known = False
         self.bound = False  # the server has said so
-        self.group = 0  # of its Bind
-        self.masker: Masker | None = None
+
+
+class Cursor:
+    """What DECLARE gave this name to. If it had the name of one that was there, and so failed, it is the other one
+    still: so what hides one hides both, until CLOSE has been answered."""
+
+    __slots__ = ("declared", "done", "unnamed")
+
+    def __init__(self, declared: Prepared, unnamed: tuple[int, ...]) -> None:
+        self.declared = declared
+        self.unnamed = unnamed
+        self.done = False  # the server has answered the last DECLARE
 
 
 class Step:
@@ -122,6 +133,7 @@ class Step:
         "bytes",
         "copying",
         "error",
+        "executed",
         "group",
         "hidden",
         "index",
@@ -168,6 +180,7 @@ class Step:
         self.unnamed: tuple[int, ...] = ()
         self.known = False  # what its rows are
         self.before: Portal | None = None  # the portal of this name until now
+        self.executed: Step | None = None  # the Execute right after this Describe
         self.raw = b""  # what is held
 
 
@@ -218,7 +231,7 @@ class Session:
         self._statements: dict[bytes, Prepared] = {}
         self._asked: dict[bytes, Prepared] = {}  # the server has not said yet whether it has them
         self._portals: dict[bytes, Portal] = {}
-        self._cursors: dict[bytes, tuple[int, ...]] = {}
+        self._cursors: dict[bytes, Cursor] = {}
         self._texts = 0  # bytes
         self._group = 0
         self._skipping = False  # the server skips to a Sync that the agent has not sent yet
@@ -234,6 +247,7 @@ class Session:
         self.decisions: list[Decision] = []
         self.endings: list[Ending] = []
         self.held: Step | None = None
+        self._last: _Judged | None = None
         self.stop_server = False  # a limit is passed: the statement under way is to be cancelled
         self.ended = False  # the agent has said goodbye
         self.operations = 0
@@ -262,7 +276,9 @@ class Session:
             frame = frames[index]
             if self.held is not None or (self._barrier is not None and not self._passes_barrier(frame)):
                 return index
-            if self._steps and self._steps[0].group != self._group and self._is_open(frame):
+            if self._steps and (
+                len(self._steps) >= _STEPS_MOST or (self._steps[0].group != self._group and self._is_open(frame))
+            ):
                 return index
             index += 1
             if isinstance(frame, Piece) and not frame.first:
@@ -315,15 +331,41 @@ class Session:
             return self._is_asked(read.bind_names(frame.body).statement)
         if frame.kind == m.EXECUTE:
             portal = self._portals.get(read.execute(frame.body).portal)
-            return portal is not None and not portal.bound and portal.group != self._group
-        if frame.kind == m.QUERY and self._asked:
-            rulings = self.judge.judge(read.query(frame.body).text)
-            return any(self._is_asked(ruling.name) for ruling in rulings if ruling.command in ("execute", "prepare"))
+            if portal is None or self._is_unbound(portal):
+                return portal is not None
+            ruling = portal.prepared.ruled_by(self.judge) if portal.prepared is not None else None
+            return ruling is not None and self._names_open(ruling)
+        if frame.kind == m.QUERY and (self._asked or self._portals):
+            return any(self._names_open(ruling) for ruling in self._judged(read.query(frame.body).text))
         return False
+
+    def _judged(self, text: bytes) -> tuple[Ruling, ...]:
+        """What the judge says; it is not asked again for the text that it was asked for last."""
+        last = self._last
+        if last is None or (last.text is not text and last.text != text) or last.judge is not self.judge:
+            last = self._last = _Judged(text, self.judge, self.judge.judge(text))
+        return last.rulings
+
+    def _names_open(self, ruling: Ruling) -> bool:
+        if not ruling.name:
+            return False
+        if ruling.command in _PREPARED_NAMES:
+            return self._is_asked(ruling.name)
+        portal = self._portals.get(ruling.name) if ruling.command in _FETCHING else None
+        return portal is not None and self._is_unbound(portal)
+
+    def _is_unbound(self, portal: Portal) -> bool:
+        return not portal.bound and portal.group != self._group
 
     def _is_asked(self, name: bytes) -> bool:
         prepared = self._asked.get(name)
         return prepared is not None and prepared.step.group != self._group
+
+    def _check_name(self, name: bytes) -> bytes:
+        """Two names that the server takes for one must not be two here. Raises PeerError."""
+        if self.judge.strict and len(name) > (_NAME_LENGTH if name.isascii() else _NAME_SURE):
+            raise PeerError("postgres-names", f"a name of over {_NAME_LENGTH} bytes (of a statement or portal)")
+        return name
 
     def _passes_barrier(self, frame: Frame) -> bool:
         kind = frame.kind
@@ -341,25 +383,21 @@ class Session:
         step = Step(_QUERY, self._group)
         self._group += 1
         step.text = text
-        step.rulings = self.judge.judge(text)
+        step.rulings = self._judged(text)
+        self._last = None
         self._consider(step, frame.raw)
 
     def _consider(self, step: Step, raw: bytes) -> None:
         """Whether the statements of `step`, a Query or Execute, may go on as `raw`."""
         hold = False
-        unnamed: set[int] = set()
+        unnamed: set[int] = set(step.unnamed)
         for index, ruling in enumerate(step.rulings):
             verdict = ruling.verdict
             if verdict.decision == "deny":
                 return self._deny(step, denied(verdict), index)
             hold = hold or verdict.decision == "hold"
             unnamed.update(ruling.unnamed)
-            limit = verdict.max_rows
-            if limit and (not step.limit_rows or limit < step.limit_rows):
-                step.limit_rows = limit
-            limit = verdict.max_bytes
-            if limit and (not step.limit_bytes or limit < step.limit_bytes):
-                step.limit_bytes = limit
+            _limit_by(step, verdict)
             if ruling.name or ruling.command == "copy-in":
                 error = self._name(step, ruling, index, unnamed)
                 if error is not None:
@@ -377,33 +415,67 @@ class Session:
         if command == "copy-in":
             self._barrier = step
         elif command == "prepare":
-            step.prepares[index] = Prepared(step.text, index, self.judge, ruling, step)
-            return self._ask_for(name, step.prepares[index])
-        elif command == "execute":
-            prepared = self._asked.get(name) or self._statements.get(name)
-            if prepared is None and not self.judge.strict:
+            prepared = Prepared(step.text, index, self.judge, ruling, step)
+            error = self._ask_for(name, prepared)
+            if error is None:
+                step.prepares[index] = prepared
+            return error
+        elif command in _EXECUTING:
+            known = self._asked.get(name) or self._statements.get(name)
+            if known is None and not self.judge.strict:
                 return None
-            if prepared is None:
-                return Denied("unknown-statement", "no statement of this name was prepared where it could be judged")
-            inner = prepared.ruled_by(self.judge)
-            if inner is not None:
-                if inner.verdict.decision != "allow":
-                    return denied(inner.verdict)
-                if (
-                    inner.name and prepared.step.kind == _PARSE
-                ):  # it would have to be followed through names that change
-                    return Denied("unknown-statement", "EXECUTE of a statement that itself uses a name is not judged")
-                unnamed.update(inner.unnamed)
-        elif command == "declare":
-            if len(self._cursors) >= _NAMES_MOST:
-                return Denied("too-many-names", f"a session may declare {_NAMES_MOST} cursors")
-            # what hides one that was there before hides this one, too: the server may keep the one that was
-            self._cursors[name] = tuple({*self._cursors.get(name, ()), *ruling.unnamed})
-        elif command in ("fetch", "move") and self._masks is not None:
-            known = self._cursors.get(name)
             if known is None:
+                return Denied("unknown-statement", "no statement of this name was prepared where it could be judged")
+            return self._within(step, known, unnamed)
+        elif command == "declare":
+            return self._declare(step, ruling, index)
+        elif command in _FETCHING:
+            cursor, portal = self._cursors.get(name), self._portals.get(name)
+            if cursor is None and portal is None and self._masks is not None:
                 return Denied("unknown-cursor", "no cursor of this name was declared where it could be judged")
-            unnamed.update(known)
+            if cursor is not None:
+                error = self._of_cursor(step, cursor)
+                unnamed.update(cursor.unnamed)
+                if error is not None:
+                    return error
+            if portal is not None and portal.prepared is not None:
+                return self._within(step, portal.prepared, unnamed)
+        return None
+
+    def _within(self, step: Step, prepared: Prepared, unnamed: set[int]) -> Denied | None:
+        """Whether a statement may execute another one by its name."""
+        inner = prepared.ruled_by(self.judge)
+        if inner is None:
+            return None
+        if inner.verdict.decision != "allow":
+            return denied(inner.verdict)
+        if inner.name and prepared.step.kind == _PARSE:  # it would have to be followed through names that change
+            return Denied("unknown-statement", "what itself uses a name is not judged within another statement")
+        if inner.command == "copy-in":
+            self._barrier = step
+        _limit_by(step, inner.verdict)
+        unnamed.update(inner.unnamed)
+        return None
+
+    def _declare(self, step: Step, ruling: Ruling, index: int) -> Denied | None:
+        cursor = self._cursors.get(ruling.name)
+        if cursor is None and len(self._cursors) >= _NAMES_MOST:
+            return Denied("too-many-names", f"a session may have {_NAMES_MOST} cursors")
+        declared = Prepared(step.text, index, self.judge, ruling, step)
+        if cursor is None:
+            self._cursors[ruling.name] = Cursor(declared, ruling.unnamed)
+        else:
+            cursor.declared, cursor.done = declared, False
+            cursor.unnamed = tuple({*cursor.unnamed, *ruling.unnamed})
+        return None
+
+    def _of_cursor(self, step: Step, cursor: Cursor) -> Denied | None:
+        """Whether a cursor's rows may be asked for now; what had to be held was held when it was declared."""
+        ruling = cursor.declared.ruled_by(self.judge)
+        if ruling is not None:
+            if ruling.verdict.decision == "deny":
+                return denied(ruling.verdict)
+            _limit_by(step, ruling.verdict)
         return None
 
     def _ask_for(self, name: bytes, prepared: Prepared) -> Denied | None:
@@ -448,7 +520,7 @@ class Session:
     def answer_hold(self, error: Denied | None) -> None:
         """What was held goes on, or is refused."""
         step, self.held = self.held, None
-        if step is None:
+        if step is None or self._skipping:  # an error of what came before it: the server would skip it
             return
         if error is not None:
             self._deny(step, error)
@@ -457,30 +529,31 @@ class Session:
 
     def _parse(self, frame: Whole) -> None:
         message = read.parse(frame.body)
-        step = Step(_PARSE, self._group, message.name)
+        step = Step(_PARSE, self._group, self._check_name(message.name))
         step.text = message.text
         rulings = self.judge.judge(message.text)
         for index, ruling in enumerate(rulings):
             if ruling.verdict.decision == "deny":
                 step.rulings = rulings
                 return self._deny(step, denied(ruling.verdict), index)
-        step.prepared = Prepared(message.text, 0, self.judge, rulings[0] if rulings else None, step)
-        error = self._ask_for(message.name, step.prepared)
+        prepared = Prepared(message.text, 0, self.judge, rulings[0] if rulings else None, step)
+        error = self._ask_for(message.name, prepared)
         if error is not None:
             return self._deny(step, error)
+        step.prepared = prepared
         self._steps.append(step)
         self.to_server.append(frame.raw)
         return None
 
     def _bind(self, frame: Whole) -> None:
         names = read.bind_names(frame.body)
-        portal = Portal(self._asked.get(names.statement) or self._statements.get(names.statement))
+        statement = self._check_name(names.statement)
+        portal = Portal(self._asked.get(statement) or self._statements.get(statement), self._group)
         if self._values and isinstance(frame, Message):
             portal.parameters = read.bind(frame.body).parameters
         if len(self._portals) >= _NAMES_MOST:
             raise PeerError("postgres-names", f"a session may have {_NAMES_MOST} portals")
-        step = Step(_BIND, self._group, names.portal)
-        portal.group = self._group
+        step = Step(_BIND, self._group, self._check_name(names.portal))
         step.portal = portal
         # at once: what follows in this pipeline happens only if this succeeds
         step.before = self._portals.get(names.portal)
@@ -490,17 +563,19 @@ class Session:
 
     def _execute(self, frame: Whole) -> None:
         message = read.execute(frame.body)
-        step = Step(_EXECUTE, self._group, message.portal)
-        portal = self._portals.get(message.portal)
-        if portal is None and message.portal in self._cursors:
-            portal = self._portals[message.portal] = Portal(None)
-            portal.unnamed = self._cursors[message.portal]
-            portal.cursor = True
-        step.portal = portal
+        name = self._check_name(message.portal)
+        step = Step(_EXECUTE, self._group, name)
+        step.portal = portal = self._portals.get(name)
+        cursor = self._cursors.get(name)  # SQL may have closed the portal, and a cursor has its name now
+        if cursor is not None:
+            step.unnamed = cursor.unnamed
+            error = self._of_cursor(step, cursor)
+            if error is not None:
+                step.rulings = (_UNKNOWN_PORTAL,)
+                return self._deny(step, error)
         if portal is None or portal.prepared is None:
-            step.unnamed = portal.unnamed if portal is not None else ()
             step.rulings = (_UNKNOWN_PORTAL,)
-            if self.judge.strict and (portal is None or not portal.cursor):
+            if self.judge.strict and (portal is not None or cursor is None):
                 return self._deny(
                     step, Denied("unknown-portal", "no portal of this name was bound where it could be judged")
                 )
@@ -513,30 +588,25 @@ class Session:
         return self._consider(step, frame.raw)
 
     def _ask_for_rows(self, step: Step) -> None:
-        """Where the agent does not ask what a portal's rows are, we do: without it they could not be masked."""
-        portal = step.portal
-        if portal is None or portal.asked:
-            return
-        portal.unnamed = step.unnamed
-        portal.asked = True
-        ask = Step(_DESCRIBE_PORTAL, self._group, step.name)
-        ask.portal = portal
-        ask.hidden = True
-        self._steps.append(ask)
-        self.to_server.append(write.describe(m.PORTAL, step.name))
+        """What the rows of an Execute are is said right before it, or they could not be masked: by then the portal may
+        be another one of the same name. Where the agent does not ask, we do."""
+        last = self._steps[-1] if self._steps else None
+        if last is None or last.kind != _DESCRIBE_PORTAL or last.name != step.name or last.group != step.group:
+            last = Step(_DESCRIBE_PORTAL, step.group, step.name)
+            last.hidden = True
+            self._steps.append(last)
+            self.to_server.append(write.describe(m.PORTAL, step.name))
+        last.executed = step
 
     def _describe(self, frame: Whole) -> None:
         message = read.describe(frame.body)
         kind = _DESCRIBE_PORTAL if message.kind == m.PORTAL else _DESCRIBE_STATEMENT
-        step = Step(kind, self._group, message.name)
-        if message.kind == m.PORTAL:
-            step.portal = self._portals.get(message.name)
-        self._steps.append(step)
+        self._steps.append(Step(kind, self._group, self._check_name(message.name)))
         self.to_server.append(frame.raw)
 
     def _close(self, frame: Whole) -> None:
         message = read.close(frame.body)
-        step = Step(_CLOSE, self._group, message.name)
+        step = Step(_CLOSE, self._group, self._check_name(message.name))
         step.index = message.kind
         if message.kind == m.PORTAL:
             step.portal = self._portals.get(message.name)
@@ -573,9 +643,17 @@ class Session:
 
     def _forget(self, step: Step) -> None:
         """What `step` would have prepared does not come to be."""
-        if self._asked:
-            for name in [name for name, prepared in self._asked.items() if prepared.step is step]:
-                self._texts -= len(self._asked.pop(name).text)
+        if step.kind == _PARSE and step.prepared is not None:
+            self._drop(step.name, step.prepared)
+        elif step.prepares:
+            for index, prepared in step.prepares.items():
+                self._drop(step.rulings[index].name, prepared)
+            step.prepares = {}
+
+    def _drop(self, name: bytes, prepared: Prepared) -> None:
+        self._texts -= len(prepared.text)
+        if self._asked.get(name) is prepared:
+            del self._asked[name]
 
     # ---- the server's messages ----
 
@@ -594,7 +672,7 @@ class Session:
             elif kind == m.ERROR:
                 self._error(frame)
             elif kind == m.NOTICE or kind == m.NOTIFICATION:
-                self._pass(frame)
+                self._aside(frame)
             elif kind == m.PARAMETER_STATUS:
                 status = read.parameter_status(frame.body)
                 self.statuses[status.name] = status.value
@@ -628,8 +706,6 @@ class Session:
         elif kind == m.NO_DATA:
             step = self._head(_DESCRIBE_STATEMENT, _DESCRIBE_PORTAL)
             self._steps.popleft()
-            if step.portal is not None:
-                step.portal.asked = step.portal.known = True
             if step.hidden:
                 return
         elif kind == m.PARAMETER_DESCRIPTION:
@@ -668,8 +744,9 @@ class Session:
 
     def _closed(self, step: Step) -> None:
         if step.index == m.PORTAL:
-            if self._portals.get(step.name) is step.portal:
+            if self._portals.get(step.name) is step.portal:  # and not one that was bound in the meantime
                 self._portals.pop(step.name, None)
+            self._cursors_closed(step.name)
         elif step.prepared is not None and self._statements.get(step.name) is step.prepared:
             self._texts -= len(self._statements.pop(step.name).text)
 
@@ -682,13 +759,10 @@ class Session:
                 step.known = True
         else:
             self._steps.popleft()
-            portal = step.portal
-            if portal is not None and masks is not None:
-                prepared = portal.prepared
-                ruling = prepared.ruled_by(self.judge) if prepared is not None else None
-                unnamed = portal.unnamed or (ruling.unnamed if ruling is not None else ())
-                portal.masker = masks.rows(read.row_description(frame.body).fields, unnamed)
-                portal.asked = portal.known = True
+            executed = step.executed
+            if executed is not None and masks is not None:
+                executed.masker = masks.rows(read.row_description(frame.body).fields, executed.unnamed)
+                executed.known = True
             if step.hidden:
                 return
         self._pass(frame)
@@ -711,12 +785,7 @@ class Session:
             self._pass(frame)
             return
         masker = step.masker
-        if not step.copying and step.kind == _EXECUTE:
-            portal = step.portal
-            if portal is None or not portal.known:
-                raise PeerError("upstream-postgres", "rows come that were not described")
-            masker = portal.masker
-        elif not step.copying and not step.known:
+        if not step.copying and not step.known:
             raise PeerError("upstream-postgres", "rows come that were not described")
         if masker is None:
             self._pass(frame)
@@ -751,10 +820,12 @@ class Session:
         step = self._head(_QUERY, _EXECUTE)
         limited = step.limited
         self._end(step, "" if limited is None else "54000")
-        if step.index < len(step.rulings):
+        if step.index < len(step.rulings) and step.rulings[step.index].command in _SETTLING:
             self._done(step, step.rulings[step.index])
         if step.kind == _EXECUTE:
             self._steps.popleft()
+            if self._barrier is step:
+                self._barrier = None
         else:
             step.index += 1
             step.rows = step.bytes = 0
@@ -767,16 +838,33 @@ class Session:
 
     def _done(self, step: Step, ruling: Ruling) -> None:
         if ruling.command == "prepare":
-            prepared = step.prepares.get(step.index)
+            prepared = step.prepares.pop(step.index, None)
             if prepared is not None:
                 self._keep(ruling.name, prepared)
         elif ruling.command == "deallocate" and ruling.name:
             before = self._statements.pop(ruling.name, None)
             if before is not None:
                 self._texts -= len(before.text)
-        elif ruling.command in ("deallocate", "discard"):
+        elif ruling.command == "declare":
+            cursor = self._cursors.get(ruling.name)
+            if cursor is not None and cursor.declared.step is step and cursor.declared.index == step.index:
+                cursor.done = True
+        elif ruling.command == "close":
+            self._cursors_closed(ruling.name)
+        elif ruling.command == "deallocate" or (ruling.command == "discard" and _ALL.search(ruling.shape)):
+            self._texts -= sum(len(prepared.text) for prepared in self._statements.values())
             self._statements.clear()
-            self._texts = sum(len(prepared.text) for prepared in self._asked.values())
+            if ruling.command == "discard":
+                self._cursors_closed(b"")
+
+    def _cursors_closed(self, name: bytes) -> None:
+        """Those that were declared later than that are still to be answered. `name` empty: all."""
+        if name:
+            cursor = self._cursors.get(name)
+            if cursor is not None and cursor.done:
+                del self._cursors[name]
+        else:
+            self._cursors = {name: cursor for name, cursor in self._cursors.items() if not cursor.done}
 
     def _end(self, step: Step, sqlstate: str) -> None:
         if step.number:
@@ -797,9 +885,21 @@ class Session:
         if error is not None:
             self._emit(self._refuse(error))
         elif self._masks is not None:
-            self._emit(_without_values(report, bool(step.unnamed)))
+            self._emit(_without_values(m.ERROR, report, _may_show(step, report)))
         else:
             self._pass(frame)
+
+    def _aside(self, frame: Whole) -> None:
+        """What functions and triggers of the database say may have the values of masked columns in it."""
+        if self._masks is None:
+            self._pass(frame)
+        elif frame.kind == m.NOTICE:
+            report = read.report(frame.body)
+            step = self._steps[0] if self._steps else None
+            self._emit(_without_values(m.NOTICE, report, _may_show(step, report)))
+        else:
+            notification = read.notification(frame.body)
+            self._emit(write.notification(notification.pid, notification.channel, b""))
 
     def _fail(self, step: Step) -> None:
         """The server skips what was asked up to the next Sync, or ends the Query."""
@@ -808,25 +908,19 @@ class Session:
             self._forget(step)
             step.error = step.limited = None
             return
+        gone: list[Step] = []
         while steps and steps[0].kind != _SYNC:
-            gone = steps.popleft()
-            self._forget(gone)
-            if self._barrier is gone:
+            gone.append(steps.popleft())
+        for step in reversed(gone):  # the last Bind of a name first: it is the one that the name means
+            self._forget(step)
+            if self._barrier is step:
                 self._barrier = None
-            if gone.kind == _BIND:
-                self._unbind(gone)
+            if step.kind == _BIND and self._portals.get(step.name) is step.portal:
+                if step.before is not None:
+                    self._portals[step.name] = step.before
+                else:
+                    self._portals.pop(step.name, None)
         self._skipping = not steps
-
-    def _unbind(self, gone: Step) -> None:
-        """A Bind did not happen: its name means again what it meant before."""
-        if self._portals.get(gone.name) is not gone.portal:
-            for step in self._steps:
-                if step.kind == _BIND and step.before is gone.portal:
-                    step.before = gone.before
-        elif gone.before is not None:
-            self._portals[gone.name] = gone.before
-        else:
-            del self._portals[gone.name]
 
     def _ready(self, frame: Whole) -> None:
         step = self._head(_QUERY, _SYNC, _FUNCTION)
@@ -881,16 +975,48 @@ class Session:
         self.to_agent.append(data if self.scrub is None else self.scrub(data))
 
 
+class _Judged(NamedTuple):
+    text: bytes
+    judge: Judging
+    rulings: tuple[Ruling, ...]
+
+
+_PREPARED_NAMES: Final = frozenset(("execute", "prepare", "explain", "create-table-as"))
+_EXECUTING: Final = frozenset(("execute", "explain", "create-table-as"))  # with a name: of what they execute
+_FETCHING: Final = frozenset(("fetch", "move"))
+_SETTLING: Final = frozenset(("prepare", "deallocate", "discard", "declare", "close"))
+_ALL: Final = re.compile(r"\ball\b", re.IGNORECASE)
 _UNKNOWN_PORTAL: Final = Ruling(
     "execute", b"", (), "<a portal that is not known>", Verdict("allow", "portal"), (), None
 )
 _VALUE_FIELDS: Final = frozenset(b"DHWqp")  # detail, hint, context, internal query: where the server puts values
+_CONTEXT: Final = 0x57  # what a function or trigger was doing, or which line of a COPY it is about
 
 
-def _without_values(report: m.Report, hidden: bool) -> bytes:
-    """An ErrorResponse where columns are masked: its detail and context may show what they hold; so may its message, if
-    the statement computes from them."""
+def _limit_by(step: Step, verdict: Verdict) -> None:
+    limit = verdict.max_rows
+    if limit and (not step.limit_rows or limit < step.limit_rows):
+        step.limit_rows = limit
+    limit = verdict.max_bytes
+    if limit and (not step.limit_bytes or limit < step.limit_bytes):
+        step.limit_bytes = limit
+
+
+def _may_show(step: Step | None, report: m.Report) -> bool:
+    """Whether the words of a report may be made from masked columns: they are computed from, or a function or trigger
+    says it."""
+    if step is not None and step.unnamed:
+        return True
+    context = next((text for code, text in report.fields if code == _CONTEXT), None)
+    if context is None:
+        return False
+    ruling = step.rulings[step.index] if step is not None and step.index < len(step.rulings) else None
+    return ruling is None or ruling.command != "copy-in" or b"\n" in context  # COPY's own context is one line
+
+
+def _without_values(kind: int, report: m.Report, hidden: bool) -> bytes:
+    """An ErrorResponse or NoticeResponse where columns are masked: its detail and context may show what they hold."""
     fields = [(code, text) for code, text in report.fields if code not in _VALUE_FIELDS]
     if hidden:
         fields = [(code, _MASKED_ERROR if code == 0x4D else text) for code, text in fields]
-    return write.report(m.ERROR, fields)
+    return write.report(kind, fields)

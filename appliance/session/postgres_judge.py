@@ -19,7 +19,7 @@ from appliance.session.sql_operation import fast_path, operation_of, unparsed
 from appliance.sql.copy import CopyOptions, copy_options
 from appliance.sql.normal import normal
 from appliance.sql.shape import shape
-from appliance.sql.statements import statements
+from appliance.sql.statements import Statement, statements
 
 _KNOWN_MOST: Final = 2048  # texts
 _KNOWN_LARGEST: Final = 16_384  # bytes of one
@@ -55,7 +55,7 @@ class Ruling(NamedTuple):
     the server says no table for: a masked column may have gone into it."""
 
     command: str
-    name: bytes  # of what it prepares, executes, declares or fetches from
+    name: bytes  # of what it prepares, executes (EXPLAIN and CREATE TABLE AS may), declares or fetches from
     tables: tuple[str, ...]  # for the record
     shape: str  # without constants
     verdict: Verdict
@@ -98,7 +98,7 @@ class Judge:
         """A FunctionCall message."""
         setting = self._setting
         verdict = self.decider.verdict(fast_path(oid, setting.database, setting.user, setting.credentials))
-        if verdict.decision == "allow" and not self.catalogue.is_empty:
+        if verdict.decision == "allow" and self._plan.masks:
             verdict = self._masked("opaque", "a function that is called by its number cannot be seen through")
         return Ruling("fastpath", b"", (), f"<function {oid}>", verdict, (), None)
 
@@ -132,7 +132,7 @@ class Judge:
                 if not marks & _SETTINGS:  # where set_config leads, the statement's marks say better
                     flow = flow._replace(opaque=tuple(name for name in flow.opaque if name != "set_config"))
                 verdict, unnamed = self._hold_against_masks(flow, verdict)
-            name = statement.name.encode(setting.codec, "replace")
+            name = (statement.name or _executed(statement)).encode(setting.codec, "replace")
             tables = tuple(sorted({*operation.reads, *operation.writes}))
             words_of_it = shape(utf8[statement.start : statement.end])
             copy = copy_options(utf8[statement.start : statement.end]) if statement.command == "copy-out" else None
@@ -160,6 +160,15 @@ class Judge:
 
     def _masked(self, name: str, reason: str) -> Verdict:
         return Verdict("deny", f"{self._setting.destination}/mask-{name}", reason)
+
+
+def _executed(statement: Statement) -> str:
+    """The name that EXPLAIN EXECUTE, CREATE TABLE … AS EXECUTE and EXPLAIN CREATE TABLE … AS EXECUTE execute."""
+    for inner in statement.inner:
+        name = inner.name if inner.command == "execute" else _executed(inner)
+        if name:
+            return name
+    return ""
 
 
 def denied(verdict: Verdict) -> Denied:

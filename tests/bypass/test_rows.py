@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bypass import test_identities, test_local_api, test_ways_out  # noqa: F401  # they fill TRIED
+from tests.bypass import test_databases, test_identities, test_local_api, test_ways_out  # noqa: F401  # they fill TRIED
 from tests.bypass.rows import DOCUMENT, TRIED, rows, table, written
 
 ALL = {row.name: row for kind in rows().values() for row in kind}

@@ -7,6 +7,7 @@ when it is run directly once more: only those may differ, and they must be few.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -43,7 +44,8 @@ def governed() -> Iterator[Regression]:
 def test_the_same_output(direct: Regression, governed: Regression) -> None:
     assert governed.setup == direct.setup
     files = sources()
-    first, through = direct.run(files), governed.run(files)
+    with ThreadPoolExecutor(2) as both:
+        first, through = both.map(lambda way: way.run(files), (direct, governed))
     differing = [file for file in files if through[file.stem] != first[file.stem]]
     again = direct.run(differing)
     unstable = [name for name in again if again[name] != first[name]]

@@ -6,10 +6,13 @@ The way of a connection, one line a package:
     proxy         accepts the socket, reads the original destination, performs what the others decide
     attest        socket -> process facts, checked again so that a reused pid cannot lie
     identity      facts -> principal -> signed identity token
-    wire          first bytes -> TLS ClientHello, HTTP/1.1 message, DNS question (codecs, no I/O)
+    wire          first bytes -> TLS ClientHello, HTTP/1.1, PostgreSQL, DNS messages (codecs, no I/O)
+    sql           an SQL text -> its statements, in the form that policy judges (PostgreSQL's own grammar)
+    lineage       a statement and a database's catalogue -> where masked columns go
     policy        principal x destination -> plan; operation -> verdict, cached by shape (Rego)
     session       per protocol: what the agent asks -> what is forwarded, refused or answered (pure)
-    placeholders  placeholder -> secret in named slots; secret -> placeholder in all that comes back
+    placeholders  placeholder -> secret in named slots; secret -> placeholder in all that comes back; logins
+    masking       rows and COPY streams -> the same, with what must be hidden hidden
     vault         holds every secret and private key; mints leaves, signs tokens and audit heads
     audit         the chain of records that cannot be changed unnoticed
     control       jobs, state, the admin API, metrics

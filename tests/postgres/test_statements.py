@@ -215,18 +215,19 @@ def test_each_statement_is_on_record(spine: Spine) -> None:
 def test_another_job_cannot_cancel(spine: Spine) -> None:
     """With the very key that the victim holds, sent from another job."""
     victim = """
-import psycopg, sys
-connection = psycopg.connect("", autocommit=True)
-pid, key = connection.info.backend_pid, connection.pgconn.get_cancel()
-print(pid, flush=True)
-print(connection.execute("select 'through', pg_sleep(4)").fetchone()[0])
+import asyncio, asyncpg
+async def main():
+    connection = await asyncpg.connect()
+    print(connection._protocol.backend_pid, connection._protocol.backend_secret, flush=True)
+    print(await connection.fetchval("select 'through' from pg_sleep(6)"))
+asyncio.run(main())
 """
     thief = """
 import os, socket, struct
 with socket.create_connection((os.environ["PGHOST"], 5432)) as sock:
-    for key in (0, 1):
-        sock.sendall(struct.pack("!IIIi", 16, 80877102, int(os.environ["VICTIM"]), key))
-        sock.recv(1)
+    sock.sendall(struct.pack("!IIii", 16, 80877102, int(os.environ["VICTIM"]), int(os.environ["KEY"])))
+    sock.settimeout(10)
+    sock.recv(1)
 """
     process = spine.world.popen(
         spine.appliance.job_command([*spine.appliance.python, "-c", victim]),
@@ -238,8 +239,15 @@ with socket.create_connection((os.environ["PGHOST"], 5432)) as sock:
         text=True,
     )
     assert process.stdout is not None
-    pid = process.stdout.readline().strip()
-    spine.run([*spine.appliance.python, "-c", thief], env={"VICTIM": pid}, timeout=60)
+    pid, key = process.stdout.readline().split()
+    until = time.monotonic() + 5
+    while not spine.server.sql(
+        "select 1 from pg_stat_activity where query like '%through%pg_sleep%' and usename = 'app'"
+    ):
+        assert time.monotonic() < until
+    spine.run([*spine.appliance.python, "-c", thief], env={"VICTIM": pid, "KEY": key}, timeout=60)
+    # still at it: the request came while it ran, and did nothing
+    assert spine.server.sql("select 1 from pg_stat_activity where query like '%through%pg_sleep%' and usename = 'app'")
     assert process.stdout.read() == "through\n"
 
 

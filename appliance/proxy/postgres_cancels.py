@@ -14,13 +14,14 @@ from appliance.model.ids import JobId
 
 
 class Cancel:
-    """The right to cancel one session. `size`: bytes of the key: 4 in protocol 3.0, up to 256 from 3.2 on."""
+    """The right to cancel one session. `pid`: the server's own, which clients compare with what the server says of
+    itself; `size`: bytes of the key: 4 in protocol 3.0, up to 256 from 3.2 on."""
 
     __slots__ = ("job", "key", "pid", "stop")
 
-    def __init__(self, job: JobId, size: int, stop: Callable[[], None]) -> None:
+    def __init__(self, job: JobId, pid: int, size: int, stop: Callable[[], None]) -> None:
         self.job = job
-        self.pid = int.from_bytes(os.urandom(4), "big") >> 1 or 1
+        self.pid = pid
         self.key = os.urandom(size)
         self.stop = stop
 

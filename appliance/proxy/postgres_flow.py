@@ -218,7 +218,7 @@ class PostgresFlow:
         session.status = server.status
         await self._record_start(startup, server, used)
         self._tally.swapped(used)
-        self._cancel = Cancel(claims.job, 32 if start.minor >= MINOR else 4, self._stop)
+        self._cancel = Cancel(claims.job, server.pid, 32 if start.minor >= MINOR else 4, self._stop)
         self._services.postgres.cancels.add(self._cancel)
         agent.write(
             b"".join(

@@ -196,6 +196,10 @@ async def _authenticate(server: Server, login: Login) -> None:
         if request.kind == m.AUTH_OK:
             if client is not None and not client.proved:
                 raise PeerError("upstream-postgres", "the server skips its proof that it knows the password")
+            if not asked and "none" not in login.accepted:
+                raise EnvironmentFailed(
+                    "upstream-login", "the server asks for no password, and upstream_login does not name none"
+                )
             return
         if request.kind == m.AUTH_SASL_CONTINUE and client is not None:
             channel.write(write.sasl_response(client.reply(request.data)))

@@ -20,7 +20,7 @@ from appliance.config.places import accounts
 from appliance.config.schema import Config
 from appliance.daemon import inherit, notify
 from appliance.daemon.only_one import only_one
-from appliance.daemon.proxy import SOCKETS
+from appliance.daemon.proxy import SOCKETS, is_for, sibling_sockets
 from appliance.model.errors import EnvironmentFailed
 
 log = structlog.get_logger()
@@ -53,7 +53,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop.set)
         with only_one(run_dir):
             raise_descriptor_limit(self._config.limits.flows)
-            sockets = listening_sockets(self._config)
+            sockets = listening_sockets(self._config) | sibling_sockets(self._config.processes.workers)
             names = ["kernel", "vault", "control", *(f"proxy-{n}" for n in range(self._config.processes.workers))]
             watchers: list[asyncio.Task[None]] = []
             try:
@@ -77,7 +77,7 @@ class Supervisor:
         """Starts a process and waits until it is ready."""
         process, _, worker = name.partition("-")
         reading, writing = os.pipe()
-        own = sockets if process == "proxy" else {}
+        own = {each: sock for each, sock in sockets.items() if process == "proxy" and is_for(each, int(worker))}
         environment = {**os.environ, notify.READY_FD: str(writing), inherit.VARIABLE: inherit.variable_of(own)}
         environment.pop("NOTIFY_SOCKET", None)
         if process != "vault":

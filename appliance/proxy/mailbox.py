@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Final
 
 from appliance.model.errors import PeerError
 from appliance.wire.postgres import MAX_START, Frame, Frames, Message, Start, parse_start
 
+MOST: Final = 1 << 20  # bytes that nobody has asked for yet
+
 
 class Mailbox:
-    """`frames`: of this direction. `whose` ("agent", "server") names the peer in errors."""
+    """`frames`: of this direction. `whose` ("agent", "server") names the peer in errors. Who sends more than anybody
+    asks for is given up: neither side has reason to."""
 
-    def __init__(self, frames: Frames, whose: str) -> None:
+    def __init__(self, frames: Frames, whose: str, most: int = MOST) -> None:
         self.frames = frames
+        self._most = most
         self._whose = whose
         self._raw = b""
         self._framed = False
         self._inbox: deque[Frame] = deque()
+        self._size = 0  # bytes in `_inbox`; each message counts as 64 more
         self._error: PeerError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     # ---- for the sink ----
 
     def put(self, data: bytes) -> None:
+        if self._error is not None:
+            return
         if not self._framed:
             self._raw += data
             if len(self._raw) > MAX_START + 65536:
@@ -69,7 +77,7 @@ class Mailbox:
         """The next message. Raises PeerError."""
         while not self._inbox:
             await self._more()
-        frame = self._inbox.popleft()
+        frame = self._take()
         if not isinstance(frame, Message):
             raise PeerError("postgres-state", f"the {self._whose} sends data before the session has begun")
         return frame
@@ -78,23 +86,39 @@ class Mailbox:
         """The next frame, of any kind. Raises PeerError."""
         while not self._inbox:
             await self._more()
-        return self._inbox.popleft()
+        return self._take()
 
     @property
     def empty(self) -> bool:
         return not self._raw and not self._inbox
 
     def rest(self) -> list[Frame]:
-        """What has come and was not asked for."""
+        """What has come and was not asked for. Raises PeerError."""
+        if self._error is not None:
+            raise self._error
         rest = list(self._inbox)
         self._inbox.clear()
+        self._size = 0
         return rest
 
+    def _take(self) -> Frame:
+        frame = self._inbox.popleft()
+        self._size -= _size_of(frame)
+        return frame
+
     def _feed(self, data: bytes) -> None:
+        if self._error is not None:
+            return
         try:
-            self._inbox.extend(self.frames.feed(data))
+            frames = self.frames.feed(data)
         except PeerError as error:
             self.fail(error)
+            return
+        self._inbox.extend(frames)
+        self._size += sum(map(_size_of, frames))
+        if self._size > self._most:
+            self.fail(PeerError("postgres-flood", f"the {self._whose} sends more than it was asked for"))
+            self._inbox.clear()
 
     async def _more(self) -> None:
         if self._error is not None:
@@ -108,3 +132,7 @@ class Mailbox:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _size_of(frame: Frame) -> int:
+    return frame.end - frame.start + 64

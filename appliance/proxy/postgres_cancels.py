@@ -44,8 +44,9 @@ class Cancels:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def request(self, job: JobId, pid: int, key: bytes) -> None:
-        """Stops the session, if it is `job`'s."""
+    def request(self, job: JobId, pid: int, key: bytes) -> bool:
+        """Stops the session, if it is `job`'s. Whether there is such a session in this worker."""
         known = self._known.get((pid, key))
         if known is not None and known.job == job:
             known.stop()
+        return known is not None

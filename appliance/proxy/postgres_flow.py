@@ -27,6 +27,7 @@ from appliance.proxy.mailbox import Mailbox
 from appliance.proxy.postgres_cancels import Cancel
 from appliance.proxy.postgres_login import MINOR, AgentLogin, Candidate, candidates_of
 from appliance.proxy.postgres_upstream import Login, Server, cancel, connect, log_in
+from appliance.proxy.siblings import CancelAsked
 from appliance.session.postgres import Decision, Scrub, Session
 from appliance.session.postgres_judge import Judge, Setting
 from appliance.session.postgres_masks import ResultMasks
@@ -38,6 +39,7 @@ log = structlog.get_logger()
 
 _REMIND: Final = 30.0  # seconds between notices to an agent whose statement is held
 _TEXT_MOST: Final = 8192  # characters of a statement on record
+_REPEATED: Final = 512  # bytes: a longer text of many statements is on record with the first of them
 _AUDIT_FAILED = "the audit record cannot be written, so nothing is let through"
 
 
@@ -66,6 +68,8 @@ class PostgresFlow:
         self._unwritten = 0  # decisions that are not on record yet
         self._decided_at = 0.0
         self._asking: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._stop_again = False
         self._holding: asyncio.TimerHandle | None = None
         self._hold_ends = 0.0
         self._cancel: Cancel | None = None
@@ -142,7 +146,7 @@ class PostgresFlow:
             if isinstance(start, StartupMessage):
                 await self._open_session(start)
             else:
-                await self._pass_cancel(start)
+                self._pass_cancel(start)
         except Refused as refused:
             self._tally.failed(EnvironmentFailed("upstream-login", ""))
             self.end = "upstream-login"
@@ -169,10 +173,12 @@ class PostgresFlow:
             raise PeerError("postgres-start", "encryption is asked for within a connection that has its encryption")
         return start
 
-    async def _pass_cancel(self, request: CancelRequest) -> None:
-        """Of this job's sessions only; whoever asks is told nothing (55.2.8)."""
-        if self._refused is None:
-            await self._services.postgres.cancels.request(self._flow.identity.claims.job, request.pid, request.key)
+    def _pass_cancel(self, request: CancelRequest) -> None:
+        """Of this job's sessions only; whoever asks is told nothing (55.2.8). What it was sent to does not matter: it
+        comes without a server's name, and another worker may have told the job the address."""
+        job, services = self._flow.identity.claims.job, self._services
+        if not services.postgres.cancels.request(job, request.pid, request.key):
+            services.siblings.tell(CancelAsked(job, request.pid, request.key))
         self.end = "cancel"
         self._agent.close()
 
@@ -318,7 +324,7 @@ class PostgresFlow:
     def _pump(self) -> None:
         """Takes what the agent has sent as far as it can be taken now."""
         session = self._session
-        if session is None or self._asking is not None or self._agent.closing:
+        if session is None or self._asking is not None or self._stopping is not None or self._agent.closing:
             return
         if self._inbox and session.held is None and not self._server_full:
             now = time.time()
@@ -350,8 +356,10 @@ class PostgresFlow:
         if session.decisions:
             decisions, session.decisions = session.decisions, []
             self._decided_at = session.now
+            text: bytes | None = None
             for decision in decisions:
-                record = self._decided(decision)
+                record = self._decided(decision, whole=decision.text is not text or len(text) < _REPEATED)
+                text = decision.text
                 if decision.verdict.decision == "allow":
                     self._unwritten += 1
                     self._services.recorder.put(record, self._written)
@@ -364,11 +372,11 @@ class PostgresFlow:
         if session.to_agent:
             self._to_agent(session)
 
-    def _decided(self, decision: Decision) -> StatementDecided:
+    def _decided(self, decision: Decision, *, whole: bool) -> StatementDecided:
+        """`whole`: the text is recorded, where the plan says so, else its shape."""
         ruling, verdict = decision.ruling, decision.verdict
-        plan = self._plan
         statement = ruling.shape
-        if plan.record != "shape":
+        if whole and decision.text and self._plan.record != "shape":
             statement = self._for_record(decision.text)
         return StatementDecided(
             time=time.time(),
@@ -566,16 +574,28 @@ class PostgresFlow:
             return
         if session.held is not None:
             self._end_hold("canceled while it was held", "canceled")
+        elif self._stopping is not None:
+            self._stop_again = True
         elif session.under_way:
-            task = asyncio.get_running_loop().create_task(self._ask_to_stop(server))
-            self._services.postgres.cancels.keep(task)
+            self._agent.pause()
+            self._stopping = asyncio.get_running_loop().create_task(self._ask_to_stop(session, server))
+            self._services.postgres.cancels.keep(self._stopping)
 
-    async def _ask_to_stop(self, server: Server) -> None:
-        context = self._services.postgres.context(self._lease or self._services.leases.none())
+    async def _ask_to_stop(self, session: Session, server: Server) -> None:
+        """One connection at a time, however often it is asked for; what the agent sends meanwhile waits, or that would
+        be what is stopped."""
         try:
-            await cancel(self._services.buffers, context, self._flow.route, self._limits, server.pid, server.key)
+            context = self._services.postgres.context(self._lease or self._services.leases.none())
+            again = True
+            while again:
+                self._stop_again = False
+                await cancel(self._services.buffers, context, self._flow.route, self._limits, server.pid, server.key)
+                again = self._stop_again and session.under_way and self._server is server
         except CoatcheckError as error:
             log.warning("postgres.cancel", flow=self._flow.id, error=str(error))
+        finally:
+            self._stopping = None
+            self._pump()
 
 
 def _is_utf8(statuses: Mapping[bytes, bytes]) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from appliance.config.schema import Limits
 from appliance.model.errors import EnvironmentFailed, PeerError
@@ -32,6 +32,9 @@ from appliance.wire.names import literal_of
 from appliance.wire.postgres import Frame, Frames, Message, Run, cancel_request, read, ssl_request, startup, write
 from appliance.wire.postgres import messages as m
 
+_GREETING_MOST: Final = 1 << 18  # bytes of notices and settings that a server sends with its login
+_CATALOGUE_MOST: Final = 64 << 20  # bytes of rows that say what masks need to know
+
 
 class Login(NamedTuple):
     """What the server asks a client for. `accepted`: methods of the plan's `upstream_login`."""
@@ -47,7 +50,7 @@ class Sink:
     """Of the server's channel: into the mailbox first, later to the flow."""
 
     def __init__(self) -> None:
-        self.mailbox = Mailbox(Frames(True), "server")
+        self.mailbox = Mailbox(Frames(True), "server", _CATALOGUE_MOST)
         self.on_frames: Callable[[list[Frame]], None] | None = None
         self.on_lost: Callable[[PeerError | None], None] | None = None
         self.on_hold: Callable[[bool], None] | None = None
@@ -92,22 +95,34 @@ class Server:
         self.channel = channel
         self.sink = sink
         self.greeting: list[bytes] = []
+        self._greeted = 0  # bytes
         self.statuses: dict[bytes, bytes] = {}
         self.pid = 0
         self.key = b""
         self.status = m.IDLE
+
+    def greet(self, raw: bytes) -> None:
+        """Raises PeerError."""
+        self._greeted += len(raw)
+        if self._greeted > _GREETING_MOST:
+            raise PeerError("upstream-postgres", "the server does not come to an end with its login")
+        self.greeting.append(raw)
 
     async def query(self, text: str, columns: int, timeout: float) -> list[tuple[bytes | None, ...]]:
         """The rows of a query of ours, before the agent's. Raises EnvironmentFailed("upstream-catalogue")."""
         self.channel.write(write.query(text.encode()))
         rows: list[tuple[bytes | None, ...]] = []
         failed = ""
+        size = 0
         try:
             async with asyncio.timeout(timeout):
                 while True:
                     frame = await self.sink.mailbox.frame()
                     if isinstance(frame, Run):
                         rows += [read.data_row(body).values for body in frame.bodies()]
+                        size += frame.end - frame.start
+                        if size > _CATALOGUE_MOST:
+                            raise PeerError("upstream-catalogue", f"it is larger than {_CATALOGUE_MOST} bytes")
                     elif not isinstance(frame, Message):
                         failed = "a value is too long"
                     elif frame.kind == m.ERROR:
@@ -186,7 +201,7 @@ async def _authenticate(server: Server, login: Login) -> None:
         if message.kind == m.ERROR:
             raise Refused(message.raw)
         if message.kind == m.NOTICE:
-            server.greeting.append(message.raw)
+            server.greet(message.raw)
             continue
         if message.kind == m.NEGOTIATE_PROTOCOL_VERSION:
             continue  # we ask for 3.0 and no options
@@ -196,9 +211,9 @@ async def _authenticate(server: Server, login: Login) -> None:
         if request.kind == m.AUTH_OK:
             if client is not None and not client.proved:
                 raise PeerError("upstream-postgres", "the server skips its proof that it knows the password")
-            if not asked and "none" not in login.accepted:
+            if not asked and login.password is not None and "none" not in login.accepted:
                 raise EnvironmentFailed(
-                    "upstream-login", "the server asks for no password, and upstream_login does not name none"
+                    "upstream-login", "the server asks for no password, which upstream_login does not name"
                 )
             return
         if request.kind == m.AUTH_SASL_CONTINUE and client is not None:
@@ -246,12 +261,12 @@ async def _until_ready(server: Server) -> None:
         if message.kind == m.PARAMETER_STATUS:
             status = read.parameter_status(message.body)
             server.statuses[status.name] = status.value
-            server.greeting.append(message.raw)
+            server.greet(message.raw)
         elif message.kind == m.BACKEND_KEY_DATA:
             key = read.backend_key_data(message.body)
             server.pid, server.key = key.pid, key.key
         elif message.kind == m.NOTICE:
-            server.greeting.append(message.raw)
+            server.greet(message.raw)
         elif message.kind == m.READY:
             server.status = read.ready(message.body)
             return

@@ -14,6 +14,7 @@ from appliance.proxy.forwarder import Forwarder
 from appliance.proxy.identities import Identities
 from appliance.proxy.leases import Leases
 from appliance.proxy.recorder import Recorder
+from appliance.proxy.siblings import CancelAsked, Siblings
 from appliance.proxy.tally import ProxyTally
 from appliance.proxy.upstream import Upstreams
 from appliance.wire.http1 import Sections
@@ -42,6 +43,7 @@ class Services:
     recorder: Recorder
     tally: ProxyTally
     sections: Sections
+    siblings: Siblings
 
     @cached_property
     def postgres(self) -> PostgresServices:
@@ -49,3 +51,8 @@ class Services:
         from appliance.proxy.postgres_services import PostgresServices
 
         return PostgresServices(self.config.tls)
+
+    def cancel_asked(self, asked: CancelAsked) -> None:
+        """Of a sibling. A worker that has no PostgreSQL flows has none to cancel."""
+        if "postgres" in self.__dict__:
+            self.postgres.cancels.request(asked.job, asked.pid, asked.key)

@@ -29,6 +29,7 @@ from appliance.proxy.listener import Listener
 from appliance.proxy.policy_watch import first_policy, watch_policy
 from appliance.proxy.recorder import Recorder
 from appliance.proxy.services import Services
+from appliance.proxy.siblings import Siblings
 from appliance.proxy.spine import Spine
 from appliance.proxy.tally import ProxyTally
 from appliance.proxy.upstream import Upstreams
@@ -45,6 +46,7 @@ async def work(
     accounts: Accounts,
     worker: int,
     listening: dict[str, socket.socket],
+    siblings: Siblings,
     ready: Callable[[], None],
 ) -> None:
     """Serves until SIGTERM. `listening`: the sockets proxy4, proxy6 (TCP), dns4, dns6 (UDP), as far as the host has the
@@ -73,6 +75,7 @@ async def work(
         recorder=recorder,
         tally=tally,
         sections=Sections(),
+        siblings=siblings,
     )
     spine = Spine(services, flow_map, PeerSockets(), netns)
 
@@ -96,6 +99,7 @@ async def work(
         loop.create_task(_sweep(services, spine)),
         loop.create_task(_report(control, tally)),
     ]
+    siblings.listen(services.cancel_asked)
     for listener in listeners:
         listener.start()
     await _tell(control, tally)  # so that whoever asks for the status from here on finds us
@@ -106,6 +110,7 @@ async def work(
     await asyncio.gather(*(listener.stop(_GRACE) for listener in listeners))
     for task in [stopping, *tasks]:
         task.cancel()
+    siblings.close()
     await names.stop()
     services.upstreams.close()
     await recorder.drain()

@@ -60,7 +60,7 @@ class Through:
     """A session with the model behind it. What is under way between them is delivered when a test says so."""
 
     def __init__(self, judge: Judge | None = None, masks: Masks | None = None) -> None:
-        self.session = Session(judge or Judge(), masks, refuse, None)  # type: ignore[arg-type]
+        self.session = Session(judge or Judge(), masks, refuse, None)
         self.server = Model()
         self._agent_frames = Frames(False, login=False)
         self._server_frames = Frames(True, login=False)

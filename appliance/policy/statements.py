@@ -74,7 +74,7 @@ HARMLESS_MARKS: Final = frozenset(
 OTHER_MARKS: Final = frozenset(
     {
         "all", "all-in-schema", "cascade", "client-encoding", "dynamic", "file", "large-object", "membership",
-        "non-ascii-name", "notify", "program", "remote", "replication", "role", "search-path", "server",
+        "non-ascii-name", "notify", "password", "program", "remote", "replication", "role", "search-path", "server",
         "standard-conforming-strings", "unknown",
     }
 )  # fmt: skip

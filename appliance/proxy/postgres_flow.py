@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from appliance.lineage.relations import Catalogue
 from appliance.model.errors import CoatcheckError, Denied, EnvironmentFailed, InternalError, PeerError
 from appliance.model.placeholder import LeasedSecret
 from appliance.model.record import SessionStarted, StatementDecided, StatementEnded
@@ -26,6 +27,7 @@ from appliance.proxy.lease import CompiledLease
 from appliance.proxy.mailbox import Mailbox
 from appliance.proxy.postgres_cancels import Cancel
 from appliance.proxy.postgres_login import MINOR, AgentLogin, Candidate, candidates_of
+from appliance.proxy.postgres_services import CATALOGUE_LIFE
 from appliance.proxy.postgres_upstream import Login, Server, cancel, connect, log_in
 from appliance.proxy.siblings import CancelAsked
 from appliance.session.postgres import Decision, Scrub, Session
@@ -65,6 +67,8 @@ class PostgresFlow:
         self._inbox: list[Frame] = []  # of the agent's
         self._replies: list[Frame] = []  # of the server's, while there is no lease
         self._outgoing: list[bytes] = []
+        self._catalogue_ends = 0.0  # by the clock; 0: none is needed
+        self._mask_key = b""
         self._unwritten = 0  # decisions that are not on record yet
         self._decided_at = 0.0
         self._asking: asyncio.Task[None] | None = None
@@ -213,12 +217,10 @@ class PostgresFlow:
             replicates="replication" in startup.parameters,
             is_utf8=server.statuses.get(b"server_encoding") == b"UTF8",
         )
-        catalogue = await self._services.postgres.catalogue(
-            server, flow.route, startup.database, plan.masks, self._limits, codec
-        )
+        catalogue = await self._catalogue(server)
         self._judge = judge = self._services.postgres.judges.get(flow.decider, plan, self._setting, catalogue)
-        key = secret.value.reveal() if secret is not None else os.urandom(16)
-        masks = ResultMasks(plan.masks, catalogue, key + claims.job.encode(), codec) if plan.masks else None
+        self._mask_key = (secret.value.reveal() if secret is not None else os.urandom(16)) + claims.job.encode()
+        masks = ResultMasks(plan.masks, catalogue, self._mask_key, codec) if plan.masks else None
         session = Session(judge, masks, self._refuse, scrubber_of(lease), values=plan.record == "values")
         session.statuses = dict(server.statuses)
         session.status = server.status
@@ -329,7 +331,7 @@ class PostgresFlow:
         if self._inbox and session.held is None and not self._server_full:
             now = time.time()
             lease = self._lease
-            if lease is None or lease.expires <= now or not self._flow.is_fresh(now):
+            if lease is None or lease.expires <= now or not self._flow.is_fresh(now) or self._is_catalogue_old(session):
                 self._asking = asyncio.get_running_loop().create_task(self._ask())
                 self._agent.pause()
                 return
@@ -426,6 +428,8 @@ class PostgresFlow:
             plan = flow.plan.postgres
             if plan != self._plan or session is None:
                 raise Denied("policy-changed", "the policy of this destination has changed; connect again")
+            if self._is_catalogue_old(session):
+                await self._renew_catalogue(session)
             lease = await flow.lease()
             if lease is not self._lease:
                 self._lease = lease
@@ -448,6 +452,35 @@ class PostgresFlow:
                 self._server.channel.resume()
             self._replied(replies)
         self._pump()
+
+    def _is_catalogue_old(self, session: Session) -> bool:
+        """Others may have changed the database; it can be asked between the agent's transactions."""
+        return bool(self._catalogue_ends) and session.idle and self._clock() > self._catalogue_ends
+
+    async def _renew_catalogue(self, session: Session) -> None:
+        server = self._server
+        if server is None:
+            return
+        server.sink.on_frames = None  # what comes is for us
+        try:
+            catalogue = await self._catalogue(server)
+        finally:
+            server.sink.on_frames = self._replied
+        self._judge = session.judge = self._services.postgres.judges.get(
+            self._flow.decider, self._plan, self._setting, catalogue
+        )
+        session.masks = ResultMasks(self._plan.masks, catalogue, self._mask_key, self._setting.codec)
+        aside, server.aside = server.aside, []
+        if aside:
+            self._replied(aside)
+
+    async def _catalogue(self, server: Server) -> Catalogue:
+        masks = self._plan.masks
+        if any(mask.columns or mask.names for mask in masks):
+            self._catalogue_ends = self._clock() + CATALOGUE_LIFE
+        return await self._services.postgres.catalogue(
+            server, self._flow.route, self._setting.database, masks, self._limits, self._setting.codec
+        )
 
     def _judge_anew(self, session: Session) -> None:
         self._judge = session.judge = self._services.postgres.judges.get(
@@ -516,7 +549,8 @@ class PostgresFlow:
             return
         try:
             session.from_server(frames)
-        except PeerError as error:
+        except (PeerError, Denied) as error:
+            self._to_agent(session)
             self._finish(error)
             return
         self._to_agent(session)
@@ -558,7 +592,7 @@ class PostgresFlow:
     def _server_lost(self, error: PeerError | None) -> None:
         if self._session is None:
             return  # the login tells of it
-        if self._agent.closing or self._session.ended:
+        if self._agent.closing or self._session.ended or self._session.server_ends:
             self._agent.close()
             return
         self._finish(error or PeerError("upstream-cut", "the server ended the connection"))

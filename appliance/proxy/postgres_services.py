@@ -21,7 +21,7 @@ from appliance.proxy.postgres_upstream import Server
 from appliance.proxy.upstream import Route
 from appliance.session.postgres_judge import Judges
 
-_CATALOGUE_LIFE: Final = 60.0  # seconds
+CATALOGUE_LIFE: Final = 30.0  # seconds; in a session, twice that at most
 _CATALOGUES_MOST: Final = 256
 
 
@@ -72,7 +72,7 @@ class PostgresServices:
             )
         except (ValueError, PeerError) as error:
             raise EnvironmentFailed("upstream-catalogue", f"the database's catalogue makes no sense: {error}") from None
-        self._catalogues[key] = (made, now + _CATALOGUE_LIFE)
+        self._catalogues[key] = (made, now + CATALOGUE_LIFE)
         self._catalogues.move_to_end(key)
         while len(self._catalogues) > _CATALOGUES_MOST:
             self._catalogues.popitem(last=False)

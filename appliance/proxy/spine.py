@@ -144,7 +144,7 @@ class Spine:
         read: Callable[[bytes], Start | int] = lambda data: detect(data, limits.head_bytes, limits.headers)  # noqa: E731
         start: Start = await peek(sock, read, limits.hello_timeout)
         flow = self._flow(start, found, identity)
-        if isinstance(start, PostgresStart) and start.kind != "plain" and flow.plan.mode != "tunnel":
+        if isinstance(start, PostgresStart) and start.kind != "plain":
             start = await self._postgres_start(sock, start, read)
             flow = self._flow(start, found, identity, postgres=True)
         refusal = await self._refusal(flow, start)

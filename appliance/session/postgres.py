@@ -224,7 +224,7 @@ class Session:
     ) -> None:
         self.judge = judge
         self.scrub = scrub
-        self._masks = masks
+        self.masks = masks
         self._refuse = refuse
         self._values = values
         self._steps: deque[Step] = deque()
@@ -249,6 +249,7 @@ class Session:
         self.held: Step | None = None
         self._last: _Judged | None = None
         self.stop_server = False  # a limit is passed: the statement under way is to be cancelled
+        self.server_ends = False  # it has said so
         self.ended = False  # the agent has said goodbye
         self.operations = 0
         self.masked_rows = 0  # that went through a mask
@@ -431,7 +432,7 @@ class Session:
             return self._declare(step, ruling, index)
         elif command in _FETCHING:
             cursor, portal = self._cursors.get(name), self._portals.get(name)
-            if cursor is None and portal is None and self._masks is not None:
+            if cursor is None and portal is None and self.masks is not None:
                 return Denied("unknown-cursor", "no cursor of this name was declared where it could be judged")
             if cursor is not None:
                 error = self._of_cursor(step, cursor)
@@ -512,7 +513,7 @@ class Session:
             for ruling in rulings:
                 self.operations += 1
                 self.decisions.append(Decision(self.operations, ruling, ruling.verdict, step.text, parameters))
-        if step.kind == _EXECUTE and self._masks is not None:
+        if step.kind == _EXECUTE and self.masks is not None:
             self._ask_for_rows(step)
         self._steps.append(step)
         self.to_server.append(raw)
@@ -658,7 +659,8 @@ class Session:
     # ---- the server's messages ----
 
     def from_server(self, frames: Sequence[Frame]) -> None:
-        """Takes all of them. Raises PeerError("upstream-…") if they do not answer what was asked."""
+        """Takes all of them. Raises PeerError("upstream-…") if they do not answer what was asked, Denied where a denial
+        can only be had by the session's end."""
         for frame in frames:
             kind = frame.kind
             if isinstance(frame, Run) or kind == m.DATA_ROW or kind == m.COPY_DATA:
@@ -752,7 +754,7 @@ class Session:
 
     def _fields(self, frame: Whole) -> None:
         step = self._head(_QUERY, _DESCRIBE_STATEMENT, _DESCRIBE_PORTAL)
-        masks = self._masks
+        masks = self.masks
         if step.kind == _QUERY:
             if masks is not None:
                 step.masker = masks.rows(read.row_description(frame.body).fields, step.unnamed)
@@ -780,7 +782,7 @@ class Session:
             self._limit(step)
         if step.limited is not None:
             return
-        masks = self._masks
+        masks = self.masks
         if masks is None:
             self._pass(frame)
             return
@@ -806,12 +808,12 @@ class Session:
     def _copy_out(self, frame: Whole) -> None:
         step = self._head(_QUERY, _EXECUTE)
         step.copying = True
-        if self._masks is None:
+        if self.masks is None:
             return
         response = read.copy_response(frame.body)
         ruling = step.rulings[min(step.index, len(step.rulings) - 1)] if step.rulings else _UNKNOWN_PORTAL
         try:
-            step.masker = self._masks.copy(ruling, response.format == m.BINARY, len(response.column_formats))
+            step.masker = self.masks.copy(ruling, response.format == m.BINARY, len(response.column_formats))
         except Denied as error:
             step.limited = error
             self.stop_server = True
@@ -832,6 +834,12 @@ class Session:
             step.masker, step.copying, step.known = None, False, False
         if limited is not None:
             step.limited = None
+            if step.kind == _QUERY:
+                more = len(self._steps) > 1 or step.index < len(step.rulings)
+            else:
+                more = any(other.kind != _SYNC for other in self._steps)
+            if more or self.status != m.IDLE:
+                raise limited  # it was over before it could be stopped: only the session's end takes back what it did
             self._emit(self._refuse(limited))
         else:
             self._pass(frame)
@@ -871,11 +879,12 @@ class Session:
             self.endings.append(Ending(step.number + step.index, step.rows, step.bytes, sqlstate, step.started))
 
     def _error(self, frame: Whole) -> None:
+        report = read.report(frame.body)
+        self.server_ends = self.server_ends or report.severity in (b"FATAL", b"PANIC")
         step = self._steps[0] if self._steps else None
         if step is None:
-            self._pass(frame)  # it ends the session, by itself
+            self._pass(frame)
             return
-        report = read.report(frame.body)
         error = step.error or step.limited
         self._end(step, report.sqlstate.decode("ascii", "replace") if error is None else "42501")
         self._copy_in = False
@@ -884,14 +893,14 @@ class Session:
         self._fail(step)
         if error is not None:
             self._emit(self._refuse(error))
-        elif self._masks is not None:
+        elif self.masks is not None:
             self._emit(_without_values(m.ERROR, report, _may_show(step, report)))
         else:
             self._pass(frame)
 
     def _aside(self, frame: Whole) -> None:
         """What functions and triggers of the database say may have the values of masked columns in it."""
-        if self._masks is None:
+        if self.masks is None:
             self._pass(frame)
         elif frame.kind == m.NOTICE:
             report = read.report(frame.body)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from appliance.lineage.lineage import Flow, lineage
 from appliance.lineage.relations import Catalogue
 from appliance.model.errors import Denied, PeerError
@@ -31,6 +33,7 @@ _REPLICATION: Final = re.compile(
     re.IGNORECASE,
 )
 _SETTINGS: Final = frozenset(("search-path", "role", "standard-conforming-strings", "client-encoding", "dynamic"))
+_OF_ITS_OWN: Final = "an agent may not set a role's password: it would know one that is no placeholder"
 _UNREADABLE: Final = "<a statement that cannot be read>"
 
 
@@ -114,8 +117,10 @@ class Judge:
             utf8 = words.encode()
             found = statements(utf8)
             flows = () if self.catalogue.is_empty else lineage(words, self.catalogue, self._plan.search_path)
-        except (UnicodeDecodeError, PeerError):
+        except (UnicodeDecodeError, PeerError) as error:
             verdict = self.decider.verdict(unparsed(setting.database, setting.user, setting.credentials))
+            if verdict.decision != "allow" and isinstance(error, PeerError):
+                verdict = replace(verdict, reason=f"{verdict.reason}: {error}")
             if verdict.decision == "allow" and not self.catalogue.is_empty:
                 verdict = self._masked("unparsed", "a statement that cannot be read could show what is masked")
             return (Ruling("unparsed", b"", (), _UNREADABLE, verdict, (), None),)
@@ -125,6 +130,8 @@ class Judge:
                 statement, self._plan, setting.database, setting.user, setting.credentials, is_utf8=setting.is_utf8
             )
             verdict = self.decider.verdict(operation)
+            if "password" in statement.marks:
+                verdict = Verdict("deny", f"{setting.destination}/role-password", _OF_ITS_OWN)
             flow = flows[index] if flows and statement.command not in _BY_NAME else None
             unnamed: tuple[int, ...] = ()
             if verdict.decision != "deny" and flow is not None:

@@ -244,6 +244,12 @@ def _set(reading: Reading, node: Node, scope: Scope) -> None:
             reading.setting(name)
 
 
+def _role(reading: Reading, node: Node, scope: Scope) -> None:
+    for option in nodes_of(node, "options"):
+        if text_of(unwrap(option)[1], "defname") == "password":
+            reading.marks.add("password")
+
+
 def _discard(reading: Reading, node: Node, scope: Scope) -> None:
     if text_of(node, "target") == "DISCARD_ALL":
         reading.marks |= ALL_OF_SETTINGS
@@ -369,6 +375,8 @@ DEFINITIONS: Final[dict[str, Handler]] = {
     "AlterExtensionContentsStmt": _contents,
     "AlterForeignServerStmt": _remote,
     "AlterFunctionStmt": _actions,
+    "AlterRoleStmt": _role,
+    "CreateRoleStmt": _role,
     "AlterSubscriptionStmt": _remote,
     "AlterUserMappingStmt": _remote,
     "CreateForeignServerStmt": _remote,

@@ -21,6 +21,7 @@ Marks, beside the command, the relations and the functions:
     cascade                DROP, TRUNCATE, REVOKE … CASCADE
     all-in-schema          GRANT … ON ALL TABLES IN SCHEMA, or on what will be made
     membership             GRANT and REVOKE of roles
+    password               CREATE or ALTER ROLE … PASSWORD
     backslash              a backslash in '…': another string when standard_conforming_strings is off
     non-ascii-name         a name that a server whose encoding is not UTF-8 may fold or cut otherwise
     binary                 a cursor whose rows come in binary form

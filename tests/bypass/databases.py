@@ -80,8 +80,6 @@ ROWS = (
     ),
     Row(
         "a password of one's own choice for the role (ALTER ROLE … PASSWORD), where every statement is allowed",
-        "`rules: [{name: any}]` means it. The new password opens nothing from within a job, but anything from "
-        "elsewhere, and locks the others out. Allow by command; `alter-role` is in the group `rights`",
-        holds=False,
+        "refused whatever the rules say: an agent would know a password that is no placeholder",
     ),
 )

@@ -171,6 +171,20 @@ def test_a_tunnel_does_not_take_it() -> None:
         assert _logins(spine) == 0
 
 
+@tries("a password of one's own choice for the role (ALTER ROLE … PASSWORD), where every statement is allowed")
+def test_a_password_of_its_own(spine: Spine) -> None:
+    for text in (
+        "alter role app password 'chosen'",
+        "ALTER USER app WITH ENCRYPTED PASSWORD 'chosen'",
+        "create role other login password 'chosen'",
+        "select 1; alter role current_user password null",
+        "select 2; /* */ alter role app valid until 'infinity' password 'chosen'",
+    ):
+        done = spine.run(["psql", "-X", "-c", text])
+        assert "a role's password" in done.stderr, text
+    assert spine.run(["psql", "-X", "-A", "-t", "-c", "select 1"]).stdout == "1\n"
+
+
 _KNOWN = f"""
 create table known (word text); insert into known values ('{PASSWORD}'); grant all on known to app;
 create function tell() returns void language plpgsql as $$
@@ -209,22 +223,3 @@ def test_the_password_in_what_comes_back(spine: Spine) -> None:
     binary = spine.run([*spine.appliance.python, "-c", code], timeout=60)
     assert binary.returncode == 0, binary.stderr
     assert not seen_in(PASSWORD, binary.stdout, json.dumps(spine.appliance.audit()))
-
-
-@tries("a password of one's own choice for the role (ALTER ROLE … PASSWORD), where every statement is allowed")
-def test_alter_role_password() -> None:
-    change_it = "alter role legacy password 'known to the agent'"
-
-    def change(config: dict[str, Any], destination: dict[str, Any]) -> None:
-        destination["rules"] = [
-            {"name": "rights", "commands": ["rights"], "users": ["app"], "decision": "deny"},
-            {"name": "any"},
-        ]
-
-    with Spine(change) as spine:
-        done = spine.sql(f"{change_it};\n", timeout=60)
-        assert "42501" in done.stderr
-        assert "db/rights" in done.stderr
-    with Spine() as spine:
-        assert spine.sql("alter role app password 'known to the agent';\n", timeout=60).stderr == ""
-        assert "password authentication failed" in spine.sql("select 1;\n", timeout=60).stderr

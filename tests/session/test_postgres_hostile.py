@@ -316,13 +316,18 @@ def test_whatever_an_agent_does(
     rest = [*messages, SYNC]
     sizes = list(together)
     deliver: list[Any] = list(deliveries)
-    while rest:
-        count = sizes.pop() if sizes else len(rest)
-        data, rest = b"".join(rest[:count]), rest[count:]
-        one.agent(data)
-        if deliver:
-            one.deliver(deliver.pop())
-    _settle(one)
+    try:
+        while rest:
+            count = sizes.pop() if sizes else len(rest)
+            data, rest = b"".join(rest[:count]), rest[count:]
+            one.agent(data)
+            if deliver:
+                one.deliver(deliver.pop())
+        _settle(one)
+    except Denied as error:  # a limit that was passed where only the session's end takes back what was done
+        assert error.rule in ("max-rows", "max-bytes")  # noqa: PT017
+        assert not masks or CANARY not in one.to_agent
+        return
     assert not one.session.under_way
     assert b"hold 1" not in one.server.done
     if masks:

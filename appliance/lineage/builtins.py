@@ -120,7 +120,7 @@ EFFECTS: Final = names(
     nextval setval setseed pg_notify pg_sleep pg_sleep_for pg_sleep_until pg_advisory_lock pg_advisory_lock_shared
     pg_advisory_unlock pg_advisory_unlock_shared pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_try_advisory_lock
     pg_try_advisory_lock_shared pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared pg_cancel_backend
-    pg_terminate_backend
+    pg_terminate_backend set_config
     """
 )
 

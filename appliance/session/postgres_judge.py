@@ -25,6 +25,8 @@ from appliance.sql.statements import Statement, statements
 
 _KNOWN_MOST: Final = 2048  # texts
 _KNOWN_LARGEST: Final = 16_384  # bytes of one
+_KNOWN_STATEMENTS: Final = 16  # of one
+_SHAPE_MOST: Final = 8192  # characters
 _BY_NAME: Final = frozenset(("execute", "fetch", "move", "close", "deallocate"))  # the session knows the names
 # What a replication connection takes beside SQL (documentation 55.4): told apart by the first word, as the server does
 _REPLICATION: Final = re.compile(
@@ -93,7 +95,7 @@ class Judge:
         known = self._known.get(key)
         if known is None:
             known = self._judge(text)
-            if len(key) <= _KNOWN_LARGEST:
+            if len(key) <= _KNOWN_LARGEST and len(known) <= _KNOWN_STATEMENTS:
                 self._known.put(key, known)
         return known
 
@@ -125,13 +127,16 @@ class Judge:
                 verdict = self._masked("unparsed", "a statement that cannot be read could show what is masked")
             return (Ruling("unparsed", b"", (), _UNREADABLE, verdict, (), None),)
         rulings = []
-        for index, statement in enumerate(found):
+        for index, each in enumerate(found):
+            statement = self._read_otherwise(each)
             operation = operation_of(
                 statement, self._plan, setting.database, setting.user, setting.credentials, is_utf8=setting.is_utf8
             )
             verdict = self.decider.verdict(operation)
             if "password" in statement.marks:
                 verdict = Verdict("deny", f"{setting.destination}/role-password", _OF_ITS_OWN)
+            if self.strict and _turns_strings(statement):
+                verdict = self._unreadable_strings()
             flow = flows[index] if flows and statement.command not in _BY_NAME else None
             unnamed: tuple[int, ...] = ()
             if verdict.decision != "deny" and flow is not None:
@@ -141,10 +146,22 @@ class Judge:
                 verdict, unnamed = self._hold_against_masks(flow, verdict)
             name = (statement.name or _executed(statement)).encode(setting.codec, "replace")
             tables = tuple(sorted({*operation.reads, *operation.writes}))
-            words_of_it = shape(utf8[statement.start : statement.end])
+            words_of_it = shape(utf8[statement.start : statement.end])[:_SHAPE_MOST]
             copy = copy_options(utf8[statement.start : statement.end]) if statement.command == "copy-out" else None
             rulings.append(Ruling(statement.command, name, tables, words_of_it, verdict, unnamed, flow, copy))
         return tuple(rulings)
+
+    def _read_otherwise(self, statement: Statement) -> Statement:
+        """UTF8 is harmless to set where it is what texts are read in, or the next one would be read otherwise: it may
+        have come already."""
+        if self._any_text or not (statement.name == "client_encoding" or "set-config" in statement.marks):
+            return statement
+        return statement._replace(marks=tuple(sorted({*statement.marks, "client-encoding"})))
+
+    def _unreadable_strings(self) -> Verdict:
+        """Whatever a rule says: the session would end with it, but what comes right behind would be misread first."""
+        rule = f"{self._setting.destination}/standard-conforming-strings"
+        return Verdict("deny", rule, "with standard_conforming_strings off, statements cannot be judged")
 
     def _hold_against_masks(self, flow: Flow, verdict: Verdict) -> tuple[Verdict, tuple[int, ...]]:
         masks = self._plan.masks
@@ -176,6 +193,12 @@ def _executed(statement: Statement) -> str:
         if name:
             return name
     return ""
+
+
+def _turns_strings(statement: Statement) -> bool:
+    """Whether it plainly makes a backslash in '…' mean something."""
+    marks = statement.marks
+    return statement.command in ("set", "select") and "standard-conforming-strings" in marks and "dynamic" not in marks
 
 
 def denied(verdict: Verdict) -> Denied:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -148,9 +150,22 @@ def test_cancel_from_another_job(spine: Spine) -> None:
 
 @tries("the server's own key for a cancel")
 def test_the_server_s_key_stays_here(spine: Spine) -> None:
-    code = "import asyncio, asyncpg\nasync def main():\n c = await asyncpg.connect()\n"
-    code += " print(c._protocol.backend_pid == await c.fetchval('select pg_backend_pid()'))\nasyncio.run(main())"
-    assert _raw(spine, code) == "False"
+    """The pid that an agent is told is the server's own, the key is not: sent to the server itself it cancels nothing."""
+    process = spine.world.popen(
+        spine.appliance.job_command([*spine.appliance.python, "-c", _VICTIM]),
+        cwd="/",
+        env={**spine.appliance.environment, "PGHOST": HOST, "PGUSER": "app", "PGDATABASE": "app"},
+        uid=65534,
+        groups=[spine.appliance.group],
+        stdout=-1,
+        text=True,
+    )
+    assert process.stdout is not None
+    pid, key = process.stdout.readline().split()
+    with spine.world.inside("host", lambda: socket.create_connection((OUTSIDE4, 5432))) as straight:
+        straight.sendall(struct.pack("!IIIi", 16, 80877102, int(pid), int(key)))
+        assert straight.recv(1) == b""
+    assert process.stdout.read().strip() == "through"
 
 
 @tries("a tunnel rule for the server's port, to log in unread")

@@ -1,0 +1,140 @@
+"""Statements, portals and cursors under names, at a real server: what is held stays undone, what is masked unseen,
+whatever name it goes by. tests.session.test_postgres_hostile has these ways, and any order of them, with a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from appliance.wire.postgres import messages as m
+from appliance.wire.postgres import write
+from tests.postgres.spine import Spine
+
+pytestmark = pytest.mark.world
+_TABLES = """
+create table t (n int); insert into t values (1), (2), (3);
+create table people (n int primary key, email text, ssn text);
+insert into people select n, 'canary' || n || '@x.test', 'canary-' || n from generate_series(1, 3) n;
+create function tell() returns trigger language plpgsql as $$ begin
+  raise notice 'now %', new.email; perform pg_notify('changes', row_to_json(new)::text); return new; end $$;
+create trigger tell before update on people for each row execute function tell();
+create function fails() returns trigger language plpgsql as $$ begin raise exception 'no %', old.email; end $$;
+create trigger fails before delete on people for each row execute function fails();
+grant all on t, people to app;
+"""
+Q, SYNC = write.query, write.sync()
+
+
+def _change(config: dict[str, Any], destination: dict[str, Any]) -> None:
+    destination["login"] = "password"
+    destination["rules"] = [
+        {"name": "hold", "commands": ["delete"], "writes": ["public.t"], "decision": "hold", "hold": "1s"},
+        {"name": "few", "reads": ["public.t"], "commands": ["select"], "max_rows": 2},
+        {"name": "any", "marks": ["*"]},
+    ]
+    destination["masks"] = [
+        {"name": "mail", "columns": ["public.people.email"]},
+        {"name": "ssn", "columns": ["public.people.ssn"], "expressions": "mask", "probing": "allow"},
+    ]
+
+
+@pytest.fixture(scope="module")
+def spine() -> Iterator[Spine]:
+    with Spine(_change) as made:
+        made.server.sql(_TABLES)
+        yield made
+
+
+def _raw(spine: Spine, *messages: bytes) -> list[list[list[str]]]:
+    done = spine.run(
+        [*spine.appliance.python, "-m", "tests.postgres.raw"],
+        input="".join(each.hex() + "\n" for each in messages),
+        env={"PYTHONPATH": str(spine.appliance.root)},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _bound(portal: bytes, text: bytes) -> bytes:
+    return write.parse(b"s", text) + write.bind(portal, b"s")
+
+
+_DELETE = b"delete from t returning n"
+_UNDONE = {
+    "fetch": [Q(b"begin"), _bound(b"c", _DELETE) + SYNC, Q(b"fetch 1 from c"), Q(b"commit")],
+    "move": [Q(b"begin"), _bound(b"c", _DELETE) + SYNC, Q(b"move all from c"), Q(b"commit")],
+    "explain": [write.parse(b"s", _DELETE) + SYNC, Q(b"explain analyze execute s")],
+    "a PREPARE that fails": [
+        write.parse(b"s", _DELETE) + SYNC,
+        Q(b"prepare s as select 1")
+        + write.parse(b"", b"execute s")
+        + write.bind(b"", b"")
+        + write.execute(b"", 0)
+        + SYNC,
+    ],
+    "execute": [_bound(b"", _DELETE) + write.execute(b"", 0) + SYNC],
+}
+
+
+@pytest.mark.parametrize("way", _UNDONE)
+def test_what_is_held_stays_undone(spine: Spine, way: str) -> None:
+    seen = _raw(spine, *_UNDONE[way])
+    assert "42501" in [text for answer in seen for kind, text in answer if kind == "E"], seen
+    assert spine.server.sql("select count(*) from t") == "3"
+
+
+_SSN = b"select upper(ssn) || '' from people"
+_UNSEEN = {
+    "a cursor after a portal": [
+        Q(b"begin"),
+        _bound(b"c", b"select n from people") + write.describe(m.PORTAL, b"c") + SYNC,
+        Q(b"close c") + Q(b"declare c cursor for select email from people"),
+        write.execute(b"c", 0) + SYNC,
+    ],
+    "a cursor with hold": [
+        Q(b"declare c cursor with hold for " + _SSN),
+        write.execute(b"c", 1) + write.execute(b"c", 1) + SYNC,
+        Q(b"fetch all from c"),
+    ],
+    "a portal described first": [
+        Q(b"prepare s as " + _SSN),
+        write.parse(b"", b"execute s")
+        + write.bind(b"", b"")
+        + write.describe(m.PORTAL, b"")
+        + write.flush()
+        + write.execute(b"", 0)
+        + SYNC,
+    ],
+    "fetch from a portal": [Q(b"begin"), _bound(b"c", _SSN) + SYNC, Q(b"fetch all from c")],
+    "a portal in parts": [_bound(b"c", _SSN) + write.execute(b"c", 1) + write.execute(b"c", 1) + SYNC],
+    "copy": [Q(b"copy people to stdout"), Q(b"copy (select email, ssn from people) to stdout (format csv)")],
+    "a trigger's notice and notification": [Q(b"listen changes"), Q(b"update people set n = n"), Q(b"select 1")],
+    "a trigger's error": [Q(b"delete from people")],
+    "an error of a row": [Q(b"insert into people values (1, 'x', 'y')"), Q(b"alter table people add check (n > 1)")],
+    "a cast": [Q(b"select ssn::int from people"), _bound(b"", b"select ssn::int from people") + SYNC],
+    "a setting": [Q(b"select set_config('app.x', ssn, false) from people"), Q(b"show app.x")],
+    "create table as execute": [write.parse(b"s", _SSN) + SYNC, Q(b"create temp table x as execute s")],
+    "a function by its number": [write.message(m.FUNCTION_CALL, (870).to_bytes(4, "big") + bytes(6))],
+}
+
+
+@pytest.mark.parametrize("way", _UNSEEN)
+def test_what_is_masked_stays_unseen(spine: Spine, way: str) -> None:
+    seen = json.dumps(_raw(spine, *_UNSEEN[way])).lower()
+    assert "canary" not in seen
+    assert '"end"' not in seen, seen
+
+
+def test_the_limit_of_rows(spine: Spine) -> None:
+    cursor = [Q(b"begin"), Q(b"declare c cursor for select n from t"), Q(b"fetch all from c")]
+    seen = _raw(spine, Q(b"prepare p as select n from t"), Q(b"execute p"), *cursor)
+    assert [text for answer in seen for kind, text in answer if kind == "E"] == ["54000", "54000"]
+
+
+def test_names_that_the_server_cuts(spine: Spine) -> None:
+    (seen,) = _raw(spine, write.parse(b"n" * 64, b"select 1") + SYNC)
+    assert seen[0] == ["E", "08P01"]

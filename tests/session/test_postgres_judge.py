@@ -1,0 +1,97 @@
+"""The judge of a session: what changes how the next text is read, what goes where masks do not reach, and how much of
+all that is remembered."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.lineage.relations import NO_CATALOGUE, Catalogue, Relation
+from appliance.lineage.scopes import Taint
+from appliance.model.verdict import Mask, PostgresPlan, SqlOperation, Verdict
+from appliance.session.postgres_judge import Judge, Setting
+
+_USERS = Relation("public", "users", 1, ("id", "email"), (1, 2), (Taint(0, 0), Taint(1, 0)), (True, True))
+_MASKED = PostgresPlan(masks=(Mask("mail", columns=("public.users.email",), expressions="mask", probing="allow"),))
+
+
+class _Anything:
+    """Allows everything, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[SqlOperation] = []
+
+    def verdict(self, operation: SqlOperation) -> Verdict:
+        self.asked.append(operation)
+        return Verdict("allow", "any")
+
+
+def _judge(codec: str = "utf-8", plan: PostgresPlan | None = None, catalogue: Catalogue = NO_CATALOGUE) -> Judge:
+    setting = Setting("db", "app", "app", (), codec, False, True)
+    return Judge(_Anything(), plan or PostgresPlan(), setting, catalogue)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"set standard_conforming_strings = off",
+        b"SET Standard_Conforming_Strings TO 'false'",
+        b"set local standard_conforming_strings = 0",
+        b"select set_config('standard_conforming_strings', 'off', false)",
+        b"set session standard_conforming_strings to off; select '\\'; drop table t; --'",
+    ],
+)
+def test_strings_that_could_not_be_read_are_never_turned_on(text: bytes) -> None:
+    """Whatever a rule allows: what is pipelined behind it would be read the other way before the server says so."""
+    assert _judge().judge(text)[0].verdict.decision == "deny"
+
+
+@pytest.mark.parametrize("text", [b"set standard_conforming_strings = on", b"reset standard_conforming_strings"])
+def test_strings_as_they_are_read_may_be_asked_for(text: bytes) -> None:
+    assert _judge().judge(text)[0].allowed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"set client_encoding = 'UTF8'", b"set names 'utf8'", b"select set_config('client_encoding', 'utf8', false)"],
+)
+@pytest.mark.parametrize(("codec", "marked"), [("latin-1", True), ("utf-8", False)])
+def test_utf8_is_another_encoding_where_texts_come_in_another(text: bytes, codec: str, marked: bool) -> None:
+    judge = _judge(codec)
+    judge.judge(text)
+    (asked,) = judge.decider.asked  # type: ignore[attr-defined]
+    assert ("client-encoding" in asked.marks) == marked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"select set_config('app.x', email, false) from users",
+        b"select set_config('app.' || id, upper(email), false) from users",
+        b"with x as (select email e from users) select set_config('app.x', e, true) from x",
+    ],
+)
+def test_a_masked_value_is_not_put_into_a_setting(text: bytes) -> None:
+    """SHOW and current_setting would give it back."""
+    judge = _judge(plan=_MASKED, catalogue=Catalogue([_USERS]))
+    assert judge.judge(text)[0].verdict.decision == "deny"
+    assert judge.judge(b"select set_config('app.x', 'y', false)")[0].allowed
+
+
+def test_a_function_by_its_number_shows_nothing_where_anything_is_masked() -> None:
+    assert _judge(plan=_MASKED).fastpath(1).verdict.decision == "deny"
+    assert _judge(plan=PostgresPlan(masks=(Mask("ids", detect=("email",)),))).fastpath(1).verdict.decision == "deny"
+    assert _judge().fastpath(1).allowed
+
+
+def test_a_text_of_many_statements_is_not_remembered() -> None:
+    """A few of these would be gigabytes: each statement's ruling is many times its text."""
+    judge = _judge()
+    for _ in range(3):
+        judge.judge(b"end;" * 4000)
+        judge.judge(b"end;" * 4)
+    assert sorted(len(rulings) for rulings in judge._known._values.values()) == [4]
+
+
+def test_what_is_for_the_record_is_bounded() -> None:
+    (ruling,) = _judge().judge(b"select " + b"a, " * 5000 + b"a")
+    assert len(ruling.shape) <= 8192

@@ -20,7 +20,7 @@ def extensions():
             sys.exit(f"{path} cannot be compiled: see appliance/hot.py on the class {', '.join(refused)}")
     modules = mypycify(  # types are judged by ./dev lint, with all libraries at hand
         ["--ignore-missing-imports", "--follow-imports=silent", *map(str, paths)],
-        opt_level="3",
+        opt_level="2",
         debug_level="0",
         group_name="appliance.hot",  # the shared library goes into the package
     )

@@ -18,11 +18,10 @@ from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct
 
+from appliance.audit.line import Line
 from appliance.ipc.messages import Head, SignedHead
 from appliance.model.errors import PeerError
-from appliance.model.record import AnyRecord
 
 GENESIS = "0" * 64
 MAX_LINE = 1 << 20  # bytes; a record is at most intake.MAX_RECORD, twice over for the worst escapes
@@ -38,15 +37,6 @@ class Tip(NamedTuple):
 
 
 BEGIN = Tip(0, GENESIS)
-
-
-class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One line, decoded. Exactly one of `record` and `head` is there."""
-
-    seq: int
-    prev: str
-    record: AnyRecord | None = None
-    head: SignedHead | None = None
 
 
 _encode = msgspec.json.Encoder().encode

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
 
+from appliance.control.flow_views import FlowEvent, FlowView
 from appliance.model.record import (
     FlowClosed,
     FlowOpened,
@@ -32,42 +32,6 @@ MOST_CLOSED = 1_000
 _MOST_FOLLOWERS = 32
 _MOST_QUEUED = 5_000  # events of one follower
 _MOST_SHOWN = 200  # characters of a path or statement
-
-
-class FlowView(Struct):
-    """One flow as `GET /flows` shows it."""
-
-    flow: str
-    job: str
-    principal: str
-    pid: int
-    uid: int
-    exe: str
-    host: str
-    address: str
-    port: int
-    protocol: str
-    decision: str
-    rule: str
-    reason: str
-    opened: float  # seconds since the epoch
-    closed: float = 0.0
-    end: str = ""
-    operations: int = 0
-    denied: int = 0
-    swapped: int = 0
-    last: str = ""  # the last operation: method, host and path, or the statement without its constants
-    sent: int = 0
-    received: int = 0
-
-
-class FlowEvent(Struct, frozen=True, omit_defaults=True):
-    """One line of `GET /flows?follow=1`. `lost`: so many events before this one were dropped for this follower."""
-
-    event: Literal["open", "opened", "session", "operation", "answered", "closed", "refused"]
-    flow: FlowView | None = None
-    record: Record | None = None
-    lost: int = 0
 
 
 class Follower:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from appliance.ipc.frame import EMPTY, Answer, Call, Deframer, FrameError, decode, encode, pack
+from appliance.ipc.envelope import Answer, Call
+from appliance.ipc.frame import EMPTY, Deframer, FrameError, decode, encode, pack, read_call
 from appliance.model.errors import CoatcheckError, Denied, EnvironmentFailed, InternalError, PeerError
 
 _UCRED = struct.Struct("=iII")  # unix(7) SO_PEERCRED: pid, uid, gid
@@ -96,7 +97,7 @@ class IpcServer:
         if method is None or peer.uid not in method.uids:
             return Answer(call.number, "Denied", "ipc", f"uid {peer.uid} may not call {call.method}", EMPTY)
         try:
-            params = decode(call.params, method.params)
+            params = call.params if method.params is msgspec.Raw else decode(call.params, method.params)
         except msgspec.MsgspecError as error:
             return Answer(call.number, "PeerError", "ipc-params", f"{call.method}: {error}", EMPTY)
         if not method.prompt:
@@ -151,7 +152,7 @@ class _ServerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for body in self._deframer.feed(data):
-                answer = self._server.dispatch(self._peer, decode(body, Call))
+                answer = self._server.dispatch(self._peer, read_call(body))
                 if isinstance(answer, Answer):
                     self._send(answer)
                 else:

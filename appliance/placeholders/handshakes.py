@@ -25,6 +25,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from cryptography import x509
@@ -335,6 +336,7 @@ class ScramClient:
         self._step = step + 1
 
 
+@lru_cache(maxsize=64)  # servers' certificates, of which each is met at every login
 def end_point(certificate: bytes) -> bytes:
     """tls-server-end-point of a server's certificate in DER (RFC 5929 4.1): its hash by the hash function of its own
     signature, SHA-256 instead of MD5 and SHA-1. Empty where that is not defined (Ed25519 has no hash function of its

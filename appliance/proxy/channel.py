@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from appliance.model.errors import EnvironmentFailed, PeerError
 
@@ -70,10 +70,14 @@ class Buffers:
         self.raw_view = memoryview(self.raw)
         self.plain_view = memoryview(bytearray(READ_SIZE))
         self._unsent: list[Channel] = []
+        self._loop: asyncio.AbstractEventLoop | None = None  # it is asked for once: that is a system call
 
     def send_later(self, channel: Channel) -> None:
         if not self._unsent:
-            asyncio.get_running_loop().call_soon(self._send)
+            loop = self._loop
+            if loop is None or loop.is_closed():
+                loop = self._loop = asyncio.get_running_loop()
+            loop.call_soon(self._send)
         self._unsent.append(channel)
 
     def _send(self) -> None:
@@ -88,6 +92,8 @@ class Channel(asyncio.BufferedProtocol):
     __slots__ = (
         "_buffers",
         "_closing",
+        "_decrypt",
+        "_encrypt",
         "_eof",
         "_handshake",
         "_in",
@@ -109,6 +115,8 @@ class Channel(asyncio.BufferedProtocol):
         self._sink: Sink = _NOBODY
         self._transport: asyncio.Transport
         self._tls: ssl.SSLObject | None = None
+        self._decrypt: Callable[[int, memoryview], int]
+        self._encrypt: Callable[[Any], int]
         self._in: ssl.MemoryBIO
         self._out: ssl.MemoryBIO
         self._handshake: asyncio.Future[None] | None = None
@@ -150,6 +158,9 @@ class Channel(asyncio.BufferedProtocol):
         self._tls = context.wrap_bio(
             self._in, self._out, server_side=server_side, server_hostname=server_hostname, session=session
         )
+        # what SSLObject.read and write themselves call: they are on the way of every message
+        inner = cast(Any, self._tls)._sslobj
+        self._decrypt, self._encrypt = inner.read, inner.write
         self._handshake = asyncio.get_running_loop().create_future()
 
     def begin_tls(
@@ -191,17 +202,34 @@ class Channel(asyncio.BufferedProtocol):
             if self._unsent_size > WRITE_HIGH:
                 self._hand_over()
             return
+        if self._take(data) and self._out.pending > WRITE_HIGH:
+            self._hand_over()  # one turn may read 8 MB (libuv): whoever reads it must be told to hold
+
+    def write_now(self, data: bytes) -> None:
+        """`write` for those who write once in a turn: nothing that this turn may still write goes along."""
+        if self._closing:
+            return
+        tls = self._tls
+        if tls is None or self._waiting:
+            self.write(data)
+            return
+        self.sent_bytes += len(data)
+        if self._take(data):
+            self._hand_over()
+
+    def _take(self, data: bytes) -> bool:
+        """Into `_out`; False if the channel failed."""
+        encrypt = self._encrypt
         try:
-            written = tls.write(data)
+            written = encrypt(data)
             if written < len(data):
                 view = memoryview(data)
                 while written < len(data):
-                    written += tls.write(view[written : written + _RECORD])
+                    written += encrypt(view[written : written + _RECORD])
         except ssl.SSLError as error:
             self._fail(_tls_error(error))
-            return
-        if self._out.pending > WRITE_HIGH:  # one turn may read 8 MB (libuv): whoever reads it must be told to hold
-            self._hand_over()
+            return False
+        return True
 
     def send(self) -> None:
         """Hands what was written to the transport."""
@@ -320,9 +348,7 @@ class Channel(asyncio.BufferedProtocol):
             self._transport.write(self._out.read())
 
     def _read(self) -> None:
-        tls = self._tls
-        assert tls is not None  # noqa: S101  # callers' condition
-        read = cast(Callable[[int, memoryview], int], tls.read)  # what it answers when it is given a buffer
+        read = self._decrypt
         view = self._buffers.plain_view
         incoming = self._in
         total = 0

@@ -13,12 +13,13 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 import structlog
 
 from appliance.lineage.relations import Catalogue
 from appliance.model.errors import CoatcheckError, Denied, EnvironmentFailed, InternalError, PeerError
 from appliance.model.placeholder import LeasedSecret
-from appliance.model.record import SessionStarted, StatementDecided, StatementEnded
+from appliance.model.record import SessionStarted, StatementDecided
 from appliance.model.verdict import PostgresPlan
 from appliance.placeholders.scrub import Scrubber
 from appliance.proxy.channel import Channel
@@ -30,6 +31,7 @@ from appliance.proxy.postgres_login import MINOR, AgentLogin, Candidate, candida
 from appliance.proxy.postgres_services import CATALOGUE_LIFE
 from appliance.proxy.postgres_upstream import Login, Server, cancel, connect, log_in
 from appliance.proxy.siblings import CancelAsked
+from appliance.proxy.statement_records import StatementRecords
 from appliance.session.postgres import Decision, Scrub, Session
 from appliance.session.postgres_judge import Judge, Setting
 from appliance.session.postgres_masks import ResultMasks
@@ -50,11 +52,12 @@ class PostgresFlow:
     agent is told so. `closed` is done when the agent's connection is gone."""
 
     def __init__(self, flow: Flow, agent: Channel, refused: CoatcheckError | None) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self._flow = flow
         self._services = flow.services
         self._limits = flow.services.config.limits
         self._tally = flow.services.tally
+        self._recorder = flow.services.recorder
         self._agent = agent
         self._refused = refused
         self._mailbox = Mailbox(Frames(False), "agent")
@@ -63,6 +66,7 @@ class PostgresFlow:
         self._judge: Judge
         self._plan = PostgresPlan()
         self._setting = Setting("", "", "", (), "utf-8", False, True)
+        self._records = StatementRecords(flow.id, _TEXT_MOST)
         self._lease: CompiledLease | None = None
         self._inbox: list[Frame] = []  # of the agent's
         self._replies: list[Frame] = []  # of the server's, while there is no lease
@@ -292,7 +296,7 @@ class PostgresFlow:
         return self._server
 
     async def _record_start(self, startup: Startup, server: Server, used: tuple[str, ...]) -> None:
-        written = await self._services.recorder.write(
+        written = await self._recorder.write(
             SessionStarted(
                 time=time.time(),
                 flow=self._flow.id,
@@ -332,7 +336,7 @@ class PostgresFlow:
             now = time.time()
             lease = self._lease
             if lease is None or lease.expires <= now or not self._flow.is_fresh(now) or self._is_catalogue_old(session):
-                self._asking = asyncio.get_running_loop().create_task(self._ask())
+                self._asking = self._loop.create_task(self._ask())
                 self._agent.pause()
                 return
             frames, self._inbox = self._inbox, []
@@ -364,9 +368,9 @@ class PostgresFlow:
                 text = decision.text
                 if decision.verdict.decision == "allow":
                     self._unwritten += 1
-                    self._services.recorder.put(record, self._written)
+                    self._recorder.put(record, self._written)
                 else:
-                    self._services.recorder.put(record)
+                    self._recorder.put(record)
         if not self._unwritten and self._outgoing:
             self._send()
         if session.held is not None and self._holding is None:
@@ -374,9 +378,11 @@ class PostgresFlow:
         if session.to_agent:
             self._to_agent(session)
 
-    def _decided(self, decision: Decision, *, whole: bool) -> StatementDecided:
+    def _decided(self, decision: Decision, *, whole: bool) -> StatementDecided | msgspec.Raw:
         """`whole`: the text is recorded, where the plan says so, else its shape."""
         ruling, verdict = decision.ruling, decision.verdict
+        if verdict is ruling.verdict and self._plan.record == "shape" and not decision.parameters:
+            return self._records.decided(time.time(), decision.number, ruling)
         statement = ruling.shape
         if whole and decision.text and self._plan.record != "shape":
             statement = self._for_record(decision.text)
@@ -416,7 +422,7 @@ class PostgresFlow:
         server = self._server
         outgoing, self._outgoing = self._outgoing, []
         if server is not None and not self._agent.closing:
-            server.channel.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+            server.channel.write_now(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
             if self._session is not None and self._session.ended:
                 server.channel.close()
 
@@ -520,7 +526,7 @@ class PostgresFlow:
             return
         text = f"Coatcheck holds this statement until somebody allows it, for {left:.0f} s at most; cancel to give up"
         self._agent.write(write.notice("NOTICE", "00000", text, f"flow {self._flow.id}"))
-        self._holding = asyncio.get_running_loop().call_later(min(left, _REMIND), self._remind)
+        self._holding = self._loop.call_later(min(left, _REMIND), self._remind)
 
     def _end_hold(self, reason: str, rule: str = "") -> None:
         session = self._session
@@ -545,7 +551,7 @@ class PostgresFlow:
             if self._server is not None:
                 self._server.channel.pause()
             if self._asking is None:
-                self._asking = asyncio.get_running_loop().create_task(self._ask())
+                self._asking = self._loop.create_task(self._ask())
             return
         try:
             session.from_server(frames)
@@ -570,24 +576,15 @@ class PostgresFlow:
     def _to_agent(self, session: Session) -> None:
         parts = session.to_agent
         if parts:
-            self._agent.write(parts[0] if len(parts) == 1 else b"".join(parts))
+            self._agent.write_now(parts[0] if len(parts) == 1 else b"".join(parts))
             session.to_agent = []
 
     def _record_endings(self, session: Session) -> None:
         endings, session.endings = session.endings, []
         now, clock = time.time(), self._clock()
         for ending in endings:
-            self._services.recorder.put(
-                StatementEnded(
-                    time=now,
-                    flow=self._flow.id,
-                    operation=ending.number,
-                    rows=ending.rows,
-                    received=ending.bytes,
-                    duration_ms=round((clock - ending.started) * 1000, 3),
-                    sqlstate=ending.sqlstate,
-                )
-            )
+            duration = round((clock - ending.started) * 1000, 3)
+            self._recorder.put(self._records.ended(now, ending, duration))
 
     def _server_lost(self, error: PeerError | None) -> None:
         if self._session is None:
@@ -612,7 +609,7 @@ class PostgresFlow:
             self._stop_again = True
         elif session.under_way:
             self._agent.pause()
-            self._stopping = asyncio.get_running_loop().create_task(self._ask_to_stop(session, server))
+            self._stopping = self._loop.create_task(self._ask_to_stop(session, server))
             self._services.postgres.cancels.keep(self._stopping)
 
     async def _ask_to_stop(self, session: Session, server: Server) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol, final
 
 from appliance.model.errors import Denied, PeerError
 from appliance.model.verdict import Verdict
@@ -83,6 +83,7 @@ class Scrub(Protocol):
     def __call__(self, data: bytes) -> bytes: ...
 
 
+@final
 class Prepared:
     """A prepared statement: the one at `index` of a text. `ruling` is `judge`'s; another judge is asked again."""
 
@@ -103,6 +104,7 @@ class Prepared:
         return self.ruling
 
 
+@final
 class Portal:
     __slots__ = ("bound", "group", "parameters", "prepared")
 
@@ -113,6 +115,7 @@ class Portal:
         self.bound = False  # the server has said so
 
 
+@final
 class Cursor:
     """What DECLARE gave this name to. If it had the name of one that was there, and so failed, it is the other one
     still: so what hides one hides both, until CLOSE has been answered."""
@@ -125,6 +128,7 @@ class Cursor:
         self.done = False  # the server has answered the last DECLARE
 
 
+@final
 class Step:
     """A message of the agent's that the server has not answered in full."""
 
@@ -162,7 +166,7 @@ class Step:
         self.name = name
         self.rulings: tuple[Ruling, ...] = ()
         self.prepared: Prepared | None = None
-        self.prepares: dict[int, Prepared] = {}  # by PREPARE, by index of the statement
+        self.prepares: dict[int, Prepared] | None = None  # by PREPARE, by index of the statement
         self.portal: Portal | None = None
         self.error: Denied | None = None  # ours, in place of the server's
         self.hidden = False  # we asked, not the agent
@@ -184,26 +188,37 @@ class Step:
         self.raw = b""  # what is held
 
 
-class Decision(NamedTuple):
+@final
+class Decision:
     """A statement, for the record, before it happens."""
 
-    number: int
-    ruling: Ruling
-    verdict: Verdict
-    text: bytes
-    parameters: tuple[bytes | None, ...]
+    __slots__ = ("number", "parameters", "ruling", "text", "verdict")
+
+    def __init__(
+        self, number: int, ruling: Ruling, verdict: Verdict, text: bytes, parameters: tuple[bytes | None, ...]
+    ) -> None:
+        self.number = number
+        self.ruling = ruling
+        self.verdict = verdict
+        self.text = text
+        self.parameters = parameters
 
 
-class Ending(NamedTuple):
+@final
+class Ending:
     """The same afterwards. `started`: what `now` was."""
 
-    number: int
-    rows: int
-    bytes: int
-    sqlstate: str
-    started: float
+    __slots__ = ("bytes", "number", "rows", "sqlstate", "started")
+
+    def __init__(self, number: int, rows: int, size: int, sqlstate: str, started: float) -> None:
+        self.number = number
+        self.rows = rows
+        self.bytes = size
+        self.sqlstate = sqlstate
+        self.started = started
 
 
+@final
 class Session:
     """`refuse` puts a denial into an ErrorResponse; `scrub` puts placeholders where secrets are, keeping the length;
     `values`: parameters are wanted for the record.
@@ -329,15 +344,15 @@ class Session:
         if frame.kind == m.PARSE:
             return self._is_asked(read.parse(frame.body).name)
         if frame.kind == m.BIND:
-            return self._is_asked(read.bind_names(frame.body).statement)
+            return self._is_asked(read.bind_names(frame.body)[1])
         if frame.kind == m.EXECUTE:
-            portal = self._portals.get(read.execute(frame.body).portal)
+            portal = self._portals.get(read.execute_portal(frame.body))
             if portal is None or self._is_unbound(portal):
                 return portal is not None
             ruling = portal.prepared.ruled_by(self.judge) if portal.prepared is not None else None
             return ruling is not None and self._names_open(ruling)
         if frame.kind == m.QUERY and (self._asked or self._portals):
-            return any(self._names_open(ruling) for ruling in self._judged(read.query(frame.body).text))
+            return any(self._names_open(ruling) for ruling in self._judged(read.query_text(frame.body)))
         return False
 
     def _judged(self, text: bytes) -> tuple[Ruling, ...]:
@@ -379,7 +394,7 @@ class Session:
         return True
 
     def _query(self, frame: Whole) -> None:
-        text = read.query(frame.body).text
+        text = read.query_text(frame.body)
         self._group += 1
         step = Step(_QUERY, self._group)
         self._group += 1
@@ -419,6 +434,8 @@ class Session:
             prepared = Prepared(step.text, index, self.judge, ruling, step)
             error = self._ask_for(name, prepared)
             if error is None:
+                if step.prepares is None:
+                    step.prepares = {}
                 step.prepares[index] = prepared
             return error
         elif command in _EXECUTING:
@@ -547,24 +564,23 @@ class Session:
         return None
 
     def _bind(self, frame: Whole) -> None:
-        names = read.bind_names(frame.body)
-        statement = self._check_name(names.statement)
+        name, statement = read.bind_names(frame.body)
+        self._check_name(statement)
         portal = Portal(self._asked.get(statement) or self._statements.get(statement), self._group)
         if self._values and isinstance(frame, Message):
             portal.parameters = read.bind(frame.body).parameters
         if len(self._portals) >= _NAMES_MOST:
             raise PeerError("postgres-names", f"a session may have {_NAMES_MOST} portals")
-        step = Step(_BIND, self._group, self._check_name(names.portal))
+        step = Step(_BIND, self._group, self._check_name(name))
         step.portal = portal
         # at once: what follows in this pipeline happens only if this succeeds
-        step.before = self._portals.get(names.portal)
-        self._portals[names.portal] = portal
+        step.before = self._portals.get(name)
+        self._portals[name] = portal
         self._steps.append(step)
         self.to_server.append(frame.raw)
 
     def _execute(self, frame: Whole) -> None:
-        message = read.execute(frame.body)
-        name = self._check_name(message.portal)
+        name = self._check_name(read.execute_portal(frame.body))
         step = Step(_EXECUTE, self._group, name)
         step.portal = portal = self._portals.get(name)
         cursor = self._cursors.get(name)  # SQL may have closed the portal, and a cursor has its name now
@@ -684,10 +700,14 @@ class Session:
                 self._answer(frame)
         self._flush()
 
-    def _head(self, *kinds: int) -> Step:
-        if not self._steps or self._steps[0].kind not in kinds:
-            raise PeerError("upstream-postgres", "the server answers what was not asked")
-        return self._steps[0]
+    def _head(self, kind: int, other: int = -1, third: int = -1) -> Step:
+        """What the server answers, which must be of one of these kinds."""
+        steps = self._steps
+        if steps:
+            step = steps[0]
+            if step.kind in (kind, other, third):
+                return step
+        raise PeerError("upstream-postgres", "the server answers what was not asked")
 
     def _answer(self, frame: Whole) -> None:
         kind = frame.kind
@@ -846,7 +866,7 @@ class Session:
 
     def _done(self, step: Step, ruling: Ruling) -> None:
         if ruling.command == "prepare":
-            prepared = step.prepares.pop(step.index, None)
+            prepared = step.prepares.pop(step.index, None) if step.prepares is not None else None
             if prepared is not None:
                 self._keep(ruling.name, prepared)
         elif ruling.command == "deallocate" and ruling.name:
@@ -984,10 +1004,14 @@ class Session:
         self.to_agent.append(data if self.scrub is None else self.scrub(data))
 
 
-class _Judged(NamedTuple):
-    text: bytes
-    judge: Judging
-    rulings: tuple[Ruling, ...]
+@final
+class _Judged:
+    __slots__ = ("judge", "rulings", "text")
+
+    def __init__(self, text: bytes, judge: Judging, rulings: tuple[Ruling, ...]) -> None:
+        self.text = text
+        self.judge = judge
+        self.rulings = rulings
 
 
 _PREPARED_NAMES: Final = frozenset(("execute", "prepare", "explain", "create-table-as"))

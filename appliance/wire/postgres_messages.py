@@ -90,11 +90,6 @@ class Parse(NamedTuple):
     oids: tuple[int, ...]  # types of the first parameters; 0: the server is to find out
 
 
-class BindNames(NamedTuple):
-    portal: bytes
-    statement: bytes
-
-
 class Bind(NamedTuple):
     """`formats`, `result_formats`: none (all text), one (for all), or one each."""
 

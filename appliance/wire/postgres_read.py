@@ -24,6 +24,11 @@ def query(body: bytes) -> m.Query:
     return m.Query(_only_text(body))
 
 
+def query_text(body: bytes) -> bytes:
+    """`query`'s only part: a statement, once per statement."""
+    return _only_text(body)
+
+
 def parse(body: bytes) -> m.Parse:
     name = _end_of_text(body, 0)
     text = _end_of_text(body, name + 1)
@@ -32,11 +37,12 @@ def parse(body: bytes) -> m.Parse:
     return m.Parse(body[:name], body[name + 1 : text], oids)
 
 
-def bind_names(body: bytes) -> m.BindNames:
-    """Of a Bind's whole body, or of the first piece of a long one: what comes after the names is not looked at."""
+def bind_names(body: bytes) -> tuple[bytes, bytes]:
+    """The portal's and the statement's, of a Bind's whole body, or of the first piece of a long one: what comes after
+    the names is not looked at."""
     portal = _end_of_text(body, 0)
     statement = _end_of_text(body, portal + 1)
-    return m.BindNames(body[:portal], body[portal + 1 : statement])
+    return body[:portal], body[portal + 1 : statement]
 
 
 def bind(body: bytes) -> m.Bind:
@@ -60,10 +66,16 @@ def close(body: bytes) -> m.Close:
 
 
 def execute(body: bytes) -> m.Execute:
+    portal = execute_portal(body)
+    return m.Execute(portal, _LENGTH.unpack_from(body, len(portal) + 1)[0])
+
+
+def execute_portal(body: bytes) -> bytes:
+    """The name in an Execute."""
     portal = _end_of_text(body, 0)
     if len(body) != portal + 5:
         raise _bad("an Execute is too short or too long")
-    return m.Execute(body[:portal], _LENGTH.unpack_from(body, portal + 1)[0])
+    return body[:portal]
 
 
 def function_call(body: bytes) -> m.FunctionCall:

@@ -150,7 +150,7 @@ def test_cancel_from_another_job(spine: Spine) -> None:
 
 @tries("the server's own key for a cancel")
 def test_the_server_s_key_stays_here(spine: Spine) -> None:
-    """The pid that an agent is told is the server's own, the key is not: sent to the server itself it cancels nothing."""
+    """The pid that an agent is told is the server's own, the key is not: sent to the server it cancels nothing."""
     process = spine.world.popen(
         spine.appliance.job_command([*spine.appliance.python, "-c", _VICTIM]),
         cwd="/",

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from appliance.ipc.client import IpcClient
-from appliance.ipc.frame import Answer, pack
+from appliance.ipc.envelope import Answer
+from appliance.ipc.frame import MAX_FRAME, Deframer, FrameError, pack
 from appliance.ipc.server import IpcServer
-from appliance.model.errors import Denied, InternalError, PeerError
+from appliance.model.errors import Denied, EnvironmentFailed, InternalError, PeerError
 
 
 def answered(connection: asyncio.Protocol) -> None:
@@ -76,3 +79,58 @@ def test_a_prompt_method_is_answered_in_order_and_its_bug_ends_nothing(tmp_path:
         await server.stop()
 
     asyncio.run(main())
+
+
+def test_a_post_is_told_its_end_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        def take(_peer: object, number: int) -> int:
+            if number == 2:
+                raise Denied("even", "no twos")
+            return number
+
+        async def never(_peer: object, _asked: None) -> str:
+            await asyncio.Event().wait()
+            return ""
+
+        server = IpcServer(lambda method, error: None)
+        server.prompt("take", int, take, frozenset({os.geteuid()}))
+        server.method("never", None, never, frozenset({os.geteuid()}))
+        path = str(tmp_path / "server.sock")
+        await server.start(path, mode=0o600)
+        client = IpcClient("server", path, os.geteuid())
+        told: list[object] = []
+
+        def post(method: str, value: int | None) -> int:
+            return client.post(method, msgspec.Raw(msgspec.msgpack.encode(value)), told.append)
+
+        assert post("take", 1) == 0  # not connected: nothing is sent
+        assert await client.call("take", 7, result=int) == 7
+        numbers = [post("take", number) for number in (1, 2, 3)]
+        assert told == []
+        assert len(set(numbers)) == 3
+        assert await client.call("take", 8, result=int) == 8
+        assert [type(each) for each in told] == [type(None), Denied, type(None)]
+        told.clear()
+        client.forget(post("never", None))
+        assert post("never", None)
+        await server.stop()
+        while not told:
+            await asyncio.sleep(0.001)
+        assert [type(each) for each in told] == [EnvironmentFailed]
+        await client.close()
+
+    asyncio.run(main())
+
+
+@given(st.lists(st.binary(max_size=40), max_size=8), st.integers(1, 50))
+def test_frames_are_the_same_in_any_chunks(bodies: list[bytes], size: int) -> None:
+    stream = b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
+    deframer = Deframer()
+    found = [body for at in range(0, len(stream), size) for body in deframer.feed(stream[at : at + size])]
+    assert found == bodies
+
+
+def test_a_frame_over_the_limit_is_refused_from_its_head() -> None:
+    deframer = Deframer()
+    with pytest.raises(FrameError):
+        deframer.feed((MAX_FRAME + 1).to_bytes(4, "big"))

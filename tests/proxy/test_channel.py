@@ -123,6 +123,27 @@ def test_bytes_keep_their_order_both_ways(loop: str) -> None:
 
 
 @on_both_loops
+def test_what_is_written_now_keeps_its_place(loop: str, certificates: Certificates) -> None:
+    async def main() -> None:
+        parts = [b"%04d" % number for number in range(60)] + [b"x" * 40_000, b"y"]
+        async with plain_pair() as (channel, _, peer):
+            for number, part in enumerate(parts):
+                (channel.write_now if number % 3 else channel.write)(part)
+            assert await read(peer, 240 + 40_001) == b"".join(parts)
+        async with tls_pair(certificates) as (here, _, there, theirs):
+            await asyncio.gather(here.secured(5), there.secured(5))
+            for number, part in enumerate(parts):
+                (here.write_now if number % 3 else here.write)(part)
+                if number % 7 == 0:
+                    await asyncio.sleep(0)
+            await until(lambda: len(theirs.data) == 240 + 40_001)
+            assert theirs.data == b"".join(parts)
+            assert here.sent_bytes == len(theirs.data)
+
+    run(loop, main())
+
+
+@on_both_loops
 def test_a_peer_that_does_not_read_makes_the_writer_hold(loop: str) -> None:
     async def main() -> None:
         async with plain_pair() as (channel, sink, peer):

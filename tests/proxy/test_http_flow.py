@@ -7,6 +7,7 @@ import gc
 import gzip
 import time
 import types
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -57,6 +58,12 @@ class Side:
 
 class Control:
     async def call(self, *_: Any, **__: Any) -> None: ...
+
+    def post(self, _method: str, _params: Any, done: Callable[[None], None]) -> int:
+        asyncio.get_running_loop().call_soon(done, None)
+        return 1
+
+    def forget(self, number: int) -> None: ...
 
 
 def decide(operation: Operation) -> Verdict:

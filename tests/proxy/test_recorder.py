@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from appliance.ipc.frame import MAX_FRAME
-from appliance.model.errors import EnvironmentFailed
+from appliance.model.errors import CoatcheckError, EnvironmentFailed
 from appliance.model.ids import FlowId
 from appliance.model.record import FlowClosed, OperationDecided, Record
 from appliance.proxy import recorder as module
@@ -19,12 +20,14 @@ from tests.proxy.loops import on_both_loops, run, until
 class Control:
     """Takes batches; each is written once `gate` is set, or refused while `broken`."""
 
-    def __init__(self) -> None:
+    def __init__(self, connected: bool = True) -> None:
         self.batches: list[list[Any]] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.broken = False
         self.under_way = 0
+        self.connected = connected
+        self.posted: dict[int, asyncio.Future[None]] = {}
 
     async def call(self, method: str, params: Any, **_: Any) -> None:
         assert method == "append"
@@ -38,13 +41,30 @@ class Control:
         finally:
             self.under_way -= 1
 
+    def post(self, method: str, params: Any, done: Callable[[CoatcheckError | None], None]) -> int:
+        if not self.connected:
+            return 0
+        self.posted[self.under_way + 1] = asyncio.ensure_future(self._post(method, params, done))
+        return self.under_way + 1
+
+    async def _post(self, method: str, params: Any, done: Callable[[CoatcheckError | None], None]) -> None:
+        error: CoatcheckError | None = None
+        try:
+            await self.call(method, params)
+        except CoatcheckError as failed:
+            error = failed
+        done(error)
+
+    def forget(self, number: int) -> None:
+        self.posted[number].cancel()
+
 
 def record(number: int) -> Record:
     return FlowClosed(float(number), FlowId(f"f-{number}"), 1, 2, 3, "eof")
 
 
 def recorder_of(control: Control) -> Recorder:
-    return Recorder(control)  # type: ignore[arg-type]  # all that it uses of a client
+    return Recorder(control)
 
 
 @on_both_loops
@@ -180,5 +200,38 @@ def test_a_writer_that_gives_up_breaks_nothing(loop: str) -> None:
         writer.cancel()
         control.gate.set()
         assert await recorder.write(record(2)) is True
+
+    run(loop, main())
+
+
+@on_both_loops
+def test_what_control_takes_too_long_to_write_is_not_written(loop: str) -> None:
+    async def main() -> None:
+        control = Control()
+        control.gate.clear()
+        recorder = recorder_of(control)
+        told: list[bool] = []
+        recorder.put(record(1), told.append)
+        await until(lambda: control.under_way)
+        recorder._deadline = 0.0
+        recorder._look()
+        assert told == [False]
+        await until(lambda: not control.under_way)
+        control.gate.set()
+        assert await recorder.write(record(2)) is True
+        assert [each["flow"] for batch in control.batches for each in batch] == ["f-2"]
+
+    run(loop, main())
+
+
+@on_both_loops
+def test_a_control_that_is_not_connected_is_called(loop: str) -> None:
+    async def main() -> None:
+        control = Control(connected=False)
+        recorder = recorder_of(control)
+        assert await recorder.write(record(1)) is True
+        control.broken = True
+        assert await recorder.write(record(2)) is False
+        assert len(control.batches) == 1
 
     run(loop, main())

@@ -28,7 +28,7 @@ from appliance.proxy.lease import CompiledLease
 from appliance.proxy.mailbox import Mailbox
 from appliance.proxy.postgres_cancels import Cancel
 from appliance.proxy.postgres_login import MINOR, AgentLogin, Candidate, candidates_of
-from appliance.proxy.postgres_services import CATALOGUE_LIFE
+from appliance.proxy.postgres_services import CATALOGUE_LIFE, Database
 from appliance.proxy.postgres_upstream import Login, Server, cancel, connect, log_in
 from appliance.proxy.siblings import CancelAsked
 from appliance.proxy.statement_records import StatementRecords
@@ -65,14 +65,16 @@ class PostgresFlow:
         self._session: Session | None = None
         self._judge: Judge
         self._plan = PostgresPlan()
+        self._startup: Startup
+        self._database: Database
+        self._catalogue_until = 0.0  # of the monotonic clock
+        self._masks: ResultMasks | None = None
         self._setting = Setting("", "", "", (), "utf-8", False, True)
         self._records = StatementRecords(flow.id, _TEXT_MOST)
         self._lease: CompiledLease | None = None
         self._inbox: list[Frame] = []  # of the agent's
         self._replies: list[Frame] = []  # of the server's, while there is no lease
         self._outgoing: list[bytes] = []
-        self._catalogue_ends = 0.0  # by the clock; 0: none is needed
-        self._mask_key = b""
         self._unwritten = 0  # decisions that are not on record yet
         self._decided_at = 0.0
         self._asking: asyncio.Task[None] | None = None
@@ -204,7 +206,8 @@ class PostgresFlow:
         startup = check_startup(start.parameters, plan)
         self._lease = lease = await flow.lease()
         secret = await self._prove(startup, lease)
-        server = await self._connect(startup, secret, lease)
+        self._startup = startup
+        self._server = server = await self._connect(startup, secret, lease)
         codec = codec_of(server.statuses.get(b"client_encoding", b"").decode("ascii", "replace"))
         if codec is None:
             if plan.judged or plan.masks:
@@ -221,11 +224,17 @@ class PostgresFlow:
             replicates="replication" in startup.parameters,
             is_utf8=server.statuses.get(b"server_encoding") == b"UTF8",
         )
-        catalogue = await self._catalogue(server)
+        postgres, route = self._services.postgres, flow.route
+        self._database = Database(route.host, route.address, route.port, startup.database, plan.masks)
+        known = postgres.catalogue(self._database)
+        if known is None:
+            known = await postgres.read_catalogue(server, self._database, self._limits, codec)
+        self._catalogue_until, catalogue = known.until, known.catalogue
         self._judge = judge = self._services.postgres.judges.get(flow.decider, plan, self._setting, catalogue)
-        self._mask_key = (secret.value.reveal() if secret is not None else os.urandom(16)) + claims.job.encode()
-        masks = ResultMasks(plan.masks, catalogue, self._mask_key, codec) if plan.masks else None
-        session = Session(judge, masks, self._refuse, scrubber_of(lease), values=plan.record == "values")
+        key = secret.value.reveal() if secret is not None else os.urandom(16)
+        if plan.masks:
+            self._masks = ResultMasks(plan.masks, catalogue, key + claims.job.encode(), codec)
+        session = Session(judge, self._masks, self._refuse, scrubber_of(lease), values=plan.record == "values")
         session.statuses = dict(server.statuses)
         session.status = server.status
         await self._record_start(startup, server, used)
@@ -247,7 +256,8 @@ class PostgresFlow:
         server.sink.on_frames = self._replied
         server.sink.on_lost = self._server_lost
         server.sink.on_hold = self._server_held
-        self._inbox += self._mailbox.rest()
+        if self._mailbox.rest():
+            raise PeerError("postgres-state", "the agent sends another password than it was asked for")
         if not (server.sink.mailbox.frames.between and server.sink.mailbox.empty):
             raise PeerError("upstream-postgres", "the server speaks before it is asked")
         self._pump()
@@ -289,11 +299,10 @@ class PostgresFlow:
             self._plan.upstream_login,
         )
         try:
-            self._server = await log_in(channel, sink, login, self._limits.connect_timeout)
+            return await log_in(channel, sink, login, self._limits.connect_timeout)
         except BaseException:
             channel.abort()
             raise
-        return self._server
 
     async def _record_start(self, startup: Startup, server: Server, used: tuple[str, ...]) -> None:
         written = await self._recorder.write(
@@ -335,7 +344,8 @@ class PostgresFlow:
         if self._inbox and session.held is None and not self._server_full:
             now = time.time()
             lease = self._lease
-            if lease is None or lease.expires <= now or not self._flow.is_fresh(now) or self._is_catalogue_old(session):
+            old = self._masks is not None and self._catalogue_until <= time.monotonic()
+            if lease is None or lease.expires <= now or old or not self._flow.is_fresh(now):
                 self._asking = self._loop.create_task(self._ask())
                 self._agent.pause()
                 return
@@ -434,14 +444,15 @@ class PostgresFlow:
             plan = flow.plan.postgres
             if plan != self._plan or session is None:
                 raise Denied("policy-changed", "the policy of this destination has changed; connect again")
-            if self._is_catalogue_old(session):
-                await self._renew_catalogue(session)
             lease = await flow.lease()
             if lease is not self._lease:
                 self._lease = lease
                 session.scrub = scrubber_of(lease)
-            if self._judge.decider is not flow.decider:
-                self._judge_anew(session)
+            catalogue = self._judge.catalogue
+            if self._masks is not None and self._catalogue_until <= time.monotonic():
+                catalogue = self._masks.catalogue = await self._renewed_catalogue(lease, catalogue)
+            if self._judge.decider is not flow.decider or self._judge.catalogue is not catalogue:
+                self._judge_anew(session, catalogue)
         except CoatcheckError as error:
             self._asking = None
             self._finish(error)
@@ -459,38 +470,35 @@ class PostgresFlow:
             self._replied(replies)
         self._pump()
 
-    def _is_catalogue_old(self, session: Session) -> bool:
-        """Others may have changed the database; it can be asked between the agent's transactions."""
-        return bool(self._catalogue_ends) and session.idle and self._clock() > self._catalogue_ends
+    async def _renewed_catalogue(self, lease: CompiledLease, before: Catalogue) -> Catalogue:
+        """Read, where nobody else has just done so, on a connection of its own: in the agent's session a transaction
+        may be open, or have failed. Where there is none to be had, as for a role that may have just one, the catalogue
+        stays as it was."""
+        postgres = self._services.postgres
+        known = postgres.catalogue(self._database)
+        if known is None:
+            used = self._setting.credentials
+            secret = next((each for each in lease.secrets if each.name in used), None)
+            if used and secret is None:
+                raise Denied("no-secret", f"{self._flow.plan.destination} has lost the secret of this session")
+            try:
+                server = await self._connect(self._startup, secret, lease)
+                try:
+                    codec = codec_of(server.statuses.get(b"client_encoding", b"").decode("ascii", "replace"))
+                    known = await postgres.read_catalogue(server, self._database, self._limits, codec or "utf-8")
+                finally:
+                    server.channel.write(write.terminate())
+                    server.channel.close()
+            except CoatcheckError as error:
+                log.warning("postgres.catalogue", flow=self._flow.id, error=str(error))
+                self._catalogue_until = time.monotonic() + CATALOGUE_LIFE
+                return before
+        self._catalogue_until = known.until
+        return known.catalogue
 
-    async def _renew_catalogue(self, session: Session) -> None:
-        server = self._server
-        if server is None:
-            return
-        server.sink.on_frames = None  # what comes is for us
-        try:
-            catalogue = await self._catalogue(server)
-        finally:
-            server.sink.on_frames = self._replied
+    def _judge_anew(self, session: Session, catalogue: Catalogue) -> None:
         self._judge = session.judge = self._services.postgres.judges.get(
             self._flow.decider, self._plan, self._setting, catalogue
-        )
-        session.masks = ResultMasks(self._plan.masks, catalogue, self._mask_key, self._setting.codec)
-        aside, server.aside = server.aside, []
-        if aside:
-            self._replied(aside)
-
-    async def _catalogue(self, server: Server) -> Catalogue:
-        masks = self._plan.masks
-        if any(mask.columns or mask.names for mask in masks):
-            self._catalogue_ends = self._clock() + CATALOGUE_LIFE
-        return await self._services.postgres.catalogue(
-            server, self._flow.route, self._setting.database, masks, self._limits, self._setting.codec
-        )
-
-    def _judge_anew(self, session: Session) -> None:
-        self._judge = session.judge = self._services.postgres.judges.get(
-            self._flow.decider, self._plan, self._setting, self._judge.catalogue
         )
 
     def _settings_changed(self, session: Session) -> None:
@@ -503,7 +511,7 @@ class PostgresFlow:
             self._finish(Denied("client-encoding", "statements in this client_encoding cannot be judged; use UTF8"))
         elif codec is not None and codec != self._setting.codec:
             self._setting = self._setting._replace(codec=codec)
-            self._judge_anew(session)
+            self._judge_anew(session, self._judge.catalogue)
 
     # ---- open: a statement that waits for a person's yes ----
 

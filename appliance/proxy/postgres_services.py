@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from appliance.config.schema import Limits, Tls
@@ -18,11 +20,32 @@ from appliance.proxy.certificates import load_pair, upstream_context
 from appliance.proxy.lease import CompiledLease
 from appliance.proxy.postgres_cancels import Cancels
 from appliance.proxy.postgres_upstream import Server
-from appliance.proxy.upstream import Route
 from appliance.session.postgres_judge import Judges
 
-CATALOGUE_LIFE: Final = 30.0  # seconds; in a session, twice that at most
+CATALOGUE_LIFE: Final = 20.0  # seconds
+_READING: Final = 5.0  # seconds that a catalogue is used beyond that while somebody reads it anew
+# Whatever search path the agent has begun with: its own operators must not answer for the server's
+_SURELY: Final = "BEGIN; SET LOCAL search_path TO pg_catalog; {}; COMMIT"
 _CATALOGUES_MOST: Final = 256
+
+
+class Database(NamedTuple):
+    """What a catalogue is of."""
+
+    host: str
+    address: str
+    port: int
+    name: str
+    masks: tuple[Mask, ...]
+
+
+class Known(NamedTuple):
+    catalogue: Catalogue
+    until: float  # of the monotonic clock
+    digest: bytes  # of the rows that it was made from
+
+
+_NOTHING: Final = Known(NO_CATALOGUE, math.inf, b"")
 
 
 class PostgresServices:
@@ -32,7 +55,7 @@ class PostgresServices:
         self._config = config
         self._context = upstream_context(config, "postgresql")
         self._contexts: WeakKeyDictionary[CompiledLease, ssl.SSLContext] = WeakKeyDictionary()
-        self._catalogues: OrderedDict[tuple[object, ...], tuple[Catalogue, float]] = OrderedDict()
+        self._catalogues: OrderedDict[Database, Known] = OrderedDict()
 
     def context(self, lease: CompiledLease) -> ssl.SSLContext:
         """For TLS to the server, with the lease's certificate where it has one. Raises EnvironmentFailed."""
@@ -51,32 +74,42 @@ class PostgresServices:
                 return known
         return self._context
 
-    async def catalogue(
-        self, server: Server, route: Route, database: str, masks: tuple[Mask, ...], limits: Limits, codec: str
-    ) -> Catalogue:
-        """What the masks need to know of a database; asked of it once a minute. Raises EnvironmentFailed."""
-        if not any(mask.columns or mask.names for mask in masks):
-            return NO_CATALOGUE
-        key = (route.host, route.address, route.port, database, masks)
-        known = self._catalogues.get(key)
+    def catalogue(self, database: Database) -> Known | None:
+        """What is known of a database, if it need not be asked again. To one of those who use it while it is too old it
+        is not given: that one reads it anew, the others go on with it meanwhile."""
+        if not any(mask.columns or mask.names for mask in database.masks):
+            return _NOTHING
+        known = self._catalogues.get(database)
         now = time.monotonic()
-        if known is not None and known[1] > now:
-            return known[0]
-        columns = await server.query(relations_query(masks), len(Column._fields), limits.response_timeout)
-        routines = await server.query(ROUTINES, len(Routine._fields), limits.response_timeout)
+        if known is not None and known.until <= now:
+            self._catalogues[database] = known._replace(until=now + _READING)
+            return None
+        return known
+
+    async def read_catalogue(self, server: Server, database: Database, limits: Limits, codec: str) -> Known:
+        """Asks the database, on a connection that no statement of an agent has been on. Raises EnvironmentFailed."""
+        query, masks, wait = relations_query(database.masks), database.masks, limits.response_timeout
+        columns = await server.query(_SURELY.format(query), len(Column._fields), wait)
+        routines = await server.query(_SURELY.format(ROUTINES), len(Routine._fields), wait)
+        before = self._catalogues.get(database)
+        digest = hashlib.sha256(repr((columns, routines)).encode()).digest()
         try:
-            made = build(
-                masks,
-                [Column(*_texts(row, codec)) for row in columns],
-                [Routine(*_texts(row, codec)) for row in routines],
-            )
+            if before is not None and before.digest == digest:
+                made = before.catalogue  # and so the judges that know it stay
+            else:
+                made = build(
+                    masks,
+                    [Column(*_texts(row, codec)) for row in columns],
+                    [Routine(*_texts(row, codec)) for row in routines],
+                )
         except (ValueError, PeerError) as error:
             raise EnvironmentFailed("upstream-catalogue", f"the database's catalogue makes no sense: {error}") from None
-        self._catalogues[key] = (made, now + CATALOGUE_LIFE)
-        self._catalogues.move_to_end(key)
+        known = Known(made, time.monotonic() + CATALOGUE_LIFE, digest)
+        self._catalogues[database] = known
+        self._catalogues.move_to_end(database)
         while len(self._catalogues) > _CATALOGUES_MOST:
             self._catalogues.popitem(last=False)
-        return made
+        return known
 
 
 def _texts(row: Sequence[bytes | None], codec: str) -> list[Any]:

@@ -35,8 +35,6 @@ from appliance.wire.postgres import messages as m
 _GREETING_MOST: Final = 1 << 18  # bytes of notices and settings that a server sends with its login
 _CATALOGUE_MOST: Final = 64 << 20  # bytes of rows that say what masks need to know
 
-_ASIDE: Final = frozenset((m.NOTICE, m.NOTIFICATION, m.PARAMETER_STATUS))
-
 
 class Login(NamedTuple):
     """What the server asks a client for. `accepted`: methods of the plan's `upstream_login`."""
@@ -97,7 +95,6 @@ class Server:
         self.channel = channel
         self.sink = sink
         self.greeting: list[bytes] = []
-        self.aside: list[Frame] = []  # what the server said that was no answer to a query of ours
         self._greeted = 0  # bytes
         self.statuses: dict[bytes, bytes] = {}
         self.pid = 0
@@ -132,8 +129,6 @@ class Server:
                         failed = read.report(frame.body).message.decode("utf-8", "replace")
                     elif frame.kind == m.READY:
                         break
-                    elif frame.kind in _ASIDE:
-                        self.aside.append(frame)
         except (TimeoutError, PeerError) as error:
             failed = str(error) or f"no answer within {timeout:g} s"
         if failed or any(len(row) != columns for row in rows):

@@ -31,7 +31,7 @@ class ResultMasks:
 
     def __init__(self, masks: Sequence[Mask], catalogue: Catalogue, key: bytes, codec: str) -> None:
         self._masks = masks
-        self._catalogue = catalogue
+        self.catalogue = catalogue  # may be replaced by a newer one
         self._token = Token(hashlib.sha256(key).digest())
         self._codec = codec
         self._names: list[tuple[int, re.Pattern[str]]] = [
@@ -47,7 +47,7 @@ class ResultMasks:
         return RowMasker(columns) if any(columns) else None
 
     def _column(self, field: m.Field, unnamed: tuple[int, ...]) -> Masker | None:
-        hidden = _indexes(self._catalogue.masks_of(field.table_oid, field.attribute))
+        hidden = _indexes(self.catalogue.masks_of(field.table_oid, field.attribute))
         if not field.table_oid:
             hidden.update(unnamed)
         return self._hiding(hidden | self._named(field.name), field.type_oid, field.format == m.BINARY)

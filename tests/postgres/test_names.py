@@ -4,6 +4,7 @@ whatever name it goes by. tests.session.test_postgres_hostile has these ways, an
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from appliance.wire.postgres import messages as m
 from appliance.wire.postgres import write
+from tests.postgres.session import AGENT_UID, variables
 from tests.postgres.spine import Spine
 
 pytestmark = pytest.mark.world
@@ -127,6 +129,50 @@ def test_what_is_masked_stays_unseen(spine: Spine, way: str) -> None:
     seen = json.dumps(_raw(spine, *_UNSEEN[way])).lower()
     assert "canary" not in seen
     assert '"end"' not in seen, seen
+
+
+def test_a_view_and_a_child_that_others_make_while_a_session_is_open(spine: Spine) -> None:
+    """They are masked once the catalogue has been read anew; the test waits for that, in one session."""
+    code = """
+import psycopg, sys, time
+connection = psycopg.connect("", autocommit=True)
+connection.execute("select * from people").fetchall()
+print("open", flush=True)
+sys.stdin.readline()
+until = time.monotonic() + 90
+ways = ["select * from others", "select made from others", "select upper(ssn) from child", "select email from child"]
+while time.monotonic() < until:
+    connection.execute("begin")  # a transaction does not keep it from being read
+    seen = str([connection.execute(way).fetchall() for way in ways])
+    connection.execute("commit")
+    if "canary" not in seen.lower():
+        print("masked")
+        break
+    time.sleep(0.5)
+"""
+    environment = {name: value for name, value in variables("").items() if name != "PGPASSWORD"}
+    process = spine.world.popen(
+        spine.appliance.job_command(
+            ["sh", "-c", 'PGSSLROOTCERT="$SSL_CERT_FILE" exec "$@"', "sh", *spine.appliance.python, "-c", code]
+        ),
+        cwd="/",
+        env={**spine.appliance.environment, **environment},
+        uid=AGENT_UID,
+        groups=[spine.appliance.group],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    spine.server.sql(
+        "create view others as select email, upper(ssn) as made from people; create table child () inherits (people);"
+        "insert into child values (9, 'canary9', 'canary-9'); grant all on others, child to app"
+    )
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    assert process.stdout.read() == "masked\n"
 
 
 def test_the_limit_of_rows(spine: Spine) -> None:

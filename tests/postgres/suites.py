@@ -20,9 +20,11 @@ DIFFERENCES = Path(__file__).parent / "differences.toml"
 
 _PYTEST = re.compile(r"^(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS) (\S+)", re.MULTILINE)
 _GO = re.compile(r"^--- (PASS|FAIL|SKIP): (\S+)", re.MULTILINE)
-_FEWER = "-p no:cacheprovider -p no:timeout --color=no -q -rA --tb=short"
+_FEWER = "-p no:cacheprovider -p no:timeout --color=no -q -rA --tb=short --durations=15"
 # Of psycopg2's: those that speak with the server in other ways than by a statement and its rows.
-_PSYCOPG2 = "async cancel connection copy cursor errors fast_executemany green lobject notify psycopg2_dbapi20 transaction"
+_PSYCOPG2 = (
+    "async cancel connection copy cursor errors fast_executemany green lobject notify psycopg2_dbapi20 transaction"
+)
 
 
 @dataclass(frozen=True)

@@ -149,12 +149,15 @@ def test_ways_around(spine: Spine, statement: str) -> None:
 def test_an_error_does_not_quote_it(spine: Spine) -> None:
     """The server's own says `Key (email)=(…) already exists`, with the value."""
     spine.server.sql("create unique index if not exists people_email on people (email)")
-    (got,) = _seen(spine, f"""
+    (got,) = _seen(
+        spine,
+        f"""
 try:
     connection.execute("insert into people (n, email) values (99, '{_CANARY[:3]}' || '{_CANARY[3:]}1@x.test')")
 except psycopg.Error as error:
     seen.append([error.sqlstate, str(error), error.diag.message_detail, error.diag.constraint_name])
-""")
+""",
+    )
     assert got[0] == "23505"
     assert got[2] is None
     assert got[3] == "people_email"

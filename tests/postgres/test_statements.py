@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.canary import files_with, seen_in
-from tests.postgres.server import DATABASE, PASSWORD
 from tests.postgres.scripts import assert_denied, seen_by
+from tests.postgres.server import DATABASE, PASSWORD
 from tests.postgres.spine import Spine
 
 pytestmark = pytest.mark.world

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 
 from appliance.model.placeholder import LeasedSecret
 from appliance.model.recurring import Recurring
@@ -19,13 +20,15 @@ _PREPARED_LARGEST = 4096  # bytes of one
 class CompiledLease:
     """What a flow works with."""
 
-    __slots__ = ("_prepared", "_salted", "expires", "scrubber", "secrets", "swapper")
+    __slots__ = ("_prepared", "_salted", "client_tls", "expires", "scrubber", "secrets", "swapper")
 
     def __init__(self, secrets: tuple[LeasedSecret, ...], expires: float) -> None:
         self.secrets = secrets
         self.expires = expires
         self.swapper = Swapper(secrets)
         self.scrubber = Scrubber([(s.value, _stand_in(s)) for s in secrets if s.placeholders])
+        # With the client certificate that is among the secrets; made, and put here, by who first needs it
+        self.client_tls: ssl.SSLContext | None = None
         self._salted: Salted | None = None
         self._prepared: Recurring[tuple[bytes, int, bool], Prepared] = Recurring(_PREPARED_MOST)
 

@@ -9,7 +9,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
 
 from appliance.config.schema import Limits, Tls
 from appliance.lineage.catalogue import ROUTINES, Column, Routine, build, relations_query
@@ -54,14 +53,13 @@ class PostgresServices:
         self.cancels = Cancels()
         self._config = config
         self._context = upstream_context(config, "postgresql")
-        self._contexts: WeakKeyDictionary[CompiledLease, ssl.SSLContext] = WeakKeyDictionary()
         self._catalogues: OrderedDict[Database, Known] = OrderedDict()
 
     def context(self, lease: CompiledLease) -> ssl.SSLContext:
         """For TLS to the server, with the lease's certificate where it has one. Raises EnvironmentFailed."""
         for secret in lease.secrets:
             if any(slot.kind == "upstream-certificate" for slot in secret.slots):
-                known = self._contexts.get(lease)
+                known = lease.client_tls
                 if known is None:
                     known = upstream_context(self._config, "postgresql")
                     try:
@@ -70,7 +68,7 @@ class PostgresServices:
                         raise EnvironmentFailed(
                             "secret-unavailable", f"secret {secret.name} is no PEM of a certificate and its key"
                         ) from None
-                    self._contexts[lease] = known
+                    lease.client_tls = known
                 return known
         return self._context
 

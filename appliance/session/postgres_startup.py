@@ -38,6 +38,7 @@ CODECS: Final[Mapping[str, str]] = {
     "euccn": "gb2312",
 }
 _OFF: Final = frozenset(("off", "false", "no", "0", "f", "n", "fa", "fal", "fals", "of"))
+# Parameters of the startup packet that are no settings, in small letters and no other
 _APART: Final = frozenset(("user", "database", "options", "replication"))
 
 
@@ -65,7 +66,7 @@ def check_startup(asked: Mapping[str, str], plan: PostgresPlan) -> Startup:
         raise Denied("user", f"user {user} may not be used here; allowed: {', '.join(plan.users)}")
     if plan.databases and database not in plan.databases:
         raise Denied("database", f"database {database} may not be used here; allowed: {', '.join(plan.databases)}")
-    settings: dict[str, str] = {}
+    settings = _settings_of(asked.get("options", ""))  # the server takes these first: parameters win
     for name, value in asked.items():
         if name.startswith("_pq_."):
             continue  # NegotiateProtocolVersion has said that it is not understood
@@ -76,8 +77,7 @@ def check_startup(asked: Mapping[str, str], plan: PostgresPlan) -> Startup:
                     raise Denied("replication", f"replication connections {why}")
                 settings[name] = value
         elif name not in _APART:
-            settings[name.lower()] = value
-    settings.update(_settings_of(asked.get("options", "")))
+            settings[_setting(name)] = value
     codec = _check_settings(settings, plan)
     parameters = {"user": user, "database": database, **settings}
     if plan.search_path:
@@ -126,8 +126,16 @@ def _settings_of(options: str) -> dict[str, str]:
         name, mark, value = pair.partition("=")
         if not mark or not name:
             raise Denied("options", f"the option {word!r} sets nothing; write -c name=value")
-        settings[name.replace("-", "_").lower()] = value
+        settings[_setting(name.replace("-", "_"))] = value
     return settings
+
+
+def _setting(name: str) -> str:
+    """A setting's name as the server folds it. Raises Denied for what would be, as a parameter, no setting at all."""
+    folded = name.lower()
+    if folded in _APART or folded.startswith("_pq_."):
+        raise Denied("startup", f"there is no setting {name}")
+    return folded
 
 
 def _words_of(options: str) -> list[str]:

@@ -74,6 +74,7 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "logging_collector": "off",
+    "dynamic_shared_memory_type": "mmap",  # files in its folder, none in /dev/shm that a killed one would leave
 }
 
 
@@ -203,13 +204,13 @@ class Server:
             **tls,
             **self.settings,
         }
-        argv = [str(self.programs / "postgres"), "-D", str(self.data)]
+        # The segment of shared memory that a killed server leaves goes with an IPC namespace of its own
+        argv = ["unshare", "--ipc", "--", "setpriv", f"--reuid={account().uid}", f"--regid={account().gid}"]
+        argv += ["--clear-groups", "--", str(self.programs / "postgres"), "-D", str(self.data)]
         with open(self.log_file, "ab") as log:
             self._process = self.world.popen(
                 [*argv, *(word for name, value in options.items() for word in ("-c", f"{name}={value}"))],
                 where="outside",
-                uid=account().uid,
-                gid=account().gid,
                 cwd=str(self.folder),
                 env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.canary import files_with, seen_in
+from tests.postgres.scripts import assert_denied, seen_by
 from tests.postgres.server import DATABASE, PASSWORD
 from tests.postgres.spine import Spine
 
@@ -43,36 +44,9 @@ def spine() -> Iterator[Spine]:
         yield made
 
 
-def _python(spine: Spine, code: str) -> Any:
-    """`code` in a job; it leaves what it saw in `seen`. Errors of psycopg come as [SQLSTATE, message, hint]."""
-    whole = f"""
-import json, psycopg
-seen = []
-connection = psycopg.connect("", autocommit=True)
-def go(statement, parameters=None, on=connection, **options):
-    try:
-        cursor = on.execute(statement, parameters, **options)
-        seen.append(cursor.fetchall() if cursor.description else cursor.statusmessage)
-    except psycopg.Error as error:
-        seen.append([error.sqlstate, error.diag.message_primary, error.diag.message_hint])
-{code}
-print(json.dumps(seen, default=str))
-"""
-    done = spine.run([*spine.appliance.python, "-c", whole], timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert not seen_in(PASSWORD, done.stdout, done.stderr)
-    return json.loads(done.stdout)
-
-
-def _denied(got: Any, *words: str) -> None:
-    assert got[0] == "42501", got
-    for word in words:
-        assert word in f"{got[1]} {got[2]}", got
-
-
 def test_a_denied_statement_says_why_and_the_session_goes_on(spine: Spine) -> None:
-    denied, after = _python(spine, "go('drop table t'); go('select count(*) from t')")
-    _denied(denied, "nothing is dropped", "ask Ann")
+    denied, after = seen_by(spine, "go('drop table t'); go('select count(*) from t')")
+    assert_denied(denied, "nothing is dropped", "ask Ann")
     assert after == [[5]]
 
 
@@ -85,9 +59,9 @@ def test_psql_shows_rule_and_hint(spine: Spine) -> None:
 
 def test_in_a_transaction_it_fails_until_rollback(spine: Spine) -> None:
     code = "go('begin'); go('insert into t values (6)'); go('drop table t'); go('select 1'); go('commit')"
-    began, inserted, denied, aborted, committed, count = _python(spine, f"{code}; go('select count(*) from t')")
+    began, inserted, denied, aborted, committed, count = seen_by(spine, f"{code}; go('select count(*) from t')")
     assert (began, inserted) == ("BEGIN", "INSERT 0 1")
-    _denied(denied)
+    assert_denied(denied)
     assert aborted[0] == "25P02"
     assert committed == "ROLLBACK"
     assert count == [[5]]
@@ -95,8 +69,8 @@ def test_in_a_transaction_it_fails_until_rollback(spine: Spine) -> None:
 
 def test_savepoints_bring_it_back(spine: Spine) -> None:
     code = "go('begin'); go('savepoint s'); go('drop table t'); go('rollback to s'); go('select 2'); go('commit')"
-    seen = _python(spine, code)
-    _denied(seen[2])
+    seen = seen_by(spine, code)
+    assert_denied(seen[2])
     assert seen[3:] == ["ROLLBACK", [[2]], "COMMIT"]
 
 
@@ -119,7 +93,7 @@ while (result := line.get_result() or line.get_result()) is not None:
 line.exit_pipeline_mode()
 go("select 5")
 """
-    seen = _python(spine, code)
+    seen = seen_by(spine, code)
     assert seen == [
         ["TUPLES_OK", ""],
         ["FATAL_ERROR", "42501"],
@@ -156,9 +130,9 @@ _AROUND = [
 ]
 
 
-def test_ways_around_are_denied(spine: Spine) -> None:
+def test_ways_around_areassert_denied(spine: Spine) -> None:
     """In one job, each on its own: it is denied, or does not parse; nothing came out and nothing is gone."""
-    seen = _python(spine, f"for statement in {_AROUND!r}:\n    go(statement)")
+    seen = seen_by(spine, f"for statement in {_AROUND!r}:\n    go(statement)")
     assert len(seen) == len(_AROUND)
     for statement, got in zip(_AROUND, seen, strict=True):
         assert got[0] in ("42501", "42601"), (statement, got)
@@ -168,15 +142,15 @@ def test_ways_around_are_denied(spine: Spine) -> None:
 
 def test_several_statements_stand_or_fall_together(spine: Spine) -> None:
     """One simple query is one transaction: the insert before the denied statement is undone, as if that had failed."""
-    (got,) = _python(spine, "go('insert into t values (9); drop table t')")
-    _denied(got)
+    (got,) = seen_by(spine, "go('insert into t values (9); drop table t')")
+    assert_denied(got)
     assert spine.server.sql("select count(*) from t") == "5"
 
 
 def test_prepared_under_a_name_and_executed(spine: Spine) -> None:
     code = "go('select * from secrets where word = %s', ('x',), prepare=True); go('select %s::int', (1,), prepare=True)"
-    denied, after = _python(spine, code)
-    _denied(denied, "not for agents")
+    denied, after = seen_by(spine, code)
+    assert_denied(denied, "not for agents")
     assert after == [[1]]
 
 
@@ -191,15 +165,15 @@ except psycopg.Error as error:
     seen.append([error.sqlstate, str(error), ""])
 go("select 1")
 """
-    count, denied, after = _python(spine, code)
+    count, denied, after = seen_by(spine, code)
     assert count == 5
-    _denied(denied)
+    assert_denied(denied)
     assert after == [[1]]
     assert spine.server.sql("select count(*) from secrets") == "1"
 
 
 def test_each_statement_is_on_record(spine: Spine) -> None:
-    _python(spine, "go('select 4242'); go('drop table t -- 4243')")
+    seen_by(spine, "go('select 4242'); go('drop table t -- 4243')")
     until = time.monotonic() + 5
     found: dict[str, str] = {}
     while len(found) < 2 and time.monotonic() < until:
@@ -268,14 +242,14 @@ go("select max(email) from people")
 with connection.cursor().copy("copy (select n, email from people where n = 2) to stdout") as copy:
     seen.append([list(row) for row in copy.rows()])
 """
-        plain, aliased, binary, free, part, probe, most, copied = _python(spine, code)
+        plain, aliased, binary, free, part, probe, most, copied = seen_by(spine, code)
         assert free == [[1], [2]]
         for got in (plain, aliased, binary):
             assert len(got) == 1
             assert len(got[0]) == 1
         assert "person" not in json.dumps([plain, aliased, binary, copied])
         for got in (part, probe, most):
-            _denied(got)
+            assert_denied(got)
 
 
 def test_the_role_is_locked() -> None:
@@ -285,7 +259,7 @@ def test_the_role_is_locked() -> None:
     with Spine(change) as spine:
         code = "go('select current_user'); go('reset role'); go('set role app'); go('set session authorization app')"
         code += "\ngo(\"select set_config('role', 'app', false)\"); go('discard all'); go('select current_user')"
-        seen = _python(spine, code)
+        seen = seen_by(spine, code)
         assert seen[0] == seen[-1] == [["reader"]], seen
 
 
@@ -295,10 +269,10 @@ go("set search_path to other")
 go("select set_config('search_path', 'other', false)")
 go("show search_path")
 """
-    *tried, path = _python(spine, code)
+    *tried, path = seen_by(spine, code)
     assert "other" not in path[0][0]
     for got in tried:
-        _denied(got)
+        assert_denied(got)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])

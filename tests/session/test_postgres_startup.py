@@ -41,6 +41,35 @@ def test_users_and_databases_are_those_of_the_plan() -> None:
         check_startup({"database": "shop"}, PLAN)
 
 
+@pytest.mark.parametrize("name", ["user", "database", "options", "replication", "_pq_.x"])
+def test_what_is_no_setting_cannot_come_as_one(name: str) -> None:
+    """Else it would go on as the parameter of that name, past all that is asked of that."""
+    for options in (f"-c {name}=x", f"--{name}=x", f"-c{name.upper()}=x"):
+        assert refused(FREE, options=options) == "startup"
+    if not name.startswith("_"):
+        assert refused(FREE, **{name.capitalize(): "x"}) == "startup"
+        assert refused(FREE, **{name.upper(): "x"}) == "startup"
+
+
+@given(st.dictionaries(st.sampled_from(["user", "DATABASE", "Options", "work_mem", "a.b"]), st.text(max_size=9)))
+def test_user_and_database_are_what_was_judged(asked: dict[str, str]) -> None:
+    words = " ".join(f"-c {name}={value}" for name, value in asked.items())
+    for parameters in (asked | {"user": "app"}, {"user": "app", "options": words}):
+        try:
+            got = check_startup(parameters, FREE)
+        except Denied:
+            continue
+        assert (got.parameters["user"], got.parameters["database"]) == (got.user, got.database) == ("app", "app")
+        assert "options" not in got.parameters
+
+
+def test_a_parameter_wins_over_options() -> None:
+    """As at the server, which takes the options first (process_startup_options)."""
+    got = start(FREE, client_encoding="UTF8", options="-c client_encoding=SQL_ASCII -c work_mem=1MB")
+    assert got.parameters["client_encoding"] == "UTF8"
+    assert got.parameters["work_mem"] == "1MB"
+
+
 def test_what_the_plan_sets_is_in_the_startup_packet() -> None:
     plan = PostgresPlan(search_path=("app", 'od"d'), role="reader")
     parameters = start(plan, application_name="x").parameters

@@ -1,0 +1,185 @@
+"""What is masked does not come out: in any format, by any way to ask, in a dump; and what is not masked does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.postgres.scripts import assert_denied, seen_by
+from tests.postgres.spine import Spine
+
+pytestmark = pytest.mark.world
+_CANARY = "canary"  # in every value that is masked
+_TABLES = f"""
+create table people (n int primary key, name text, email text, card text, mails text[], sums int[], about jsonb);
+insert into people select n, 'name' || n, '{_CANARY}' || n || '@x.test', '{_CANARY}' || n % 2,
+    array['{_CANARY}' || n, 'b'], array[n, 424242],
+    jsonb_build_object('who', 'name' || n, 'key', jsonb_build_object('word', '{_CANARY}' || n), 'list',
+        jsonb_build_array(jsonb_build_object('word', '{_CANARY}'), n)) from generate_series(1, 3) n;
+create view mail as select n, email as address from people;
+create table notes (n int, body text); insert into notes values (1, 'ask {_CANARY}@example.com, not me');
+create schema own authorization app;
+grant all on all tables in schema public to app;
+"""
+_MASKS = [
+    {"name": "mail", "columns": ["public.people.email", "public.people.mails", "public.people.sums"]},
+    {"name": "card", "columns": ["public.people.card"], "how": "token", "expressions": "mask", "probing": "allow"},
+    {"name": "key", "columns": ["public.people.about"], "paths": ["$.key.word", "$.list[*].word"]},
+    {"name": "found", "detect": ["email"]},
+]
+_PG_DUMP = ["search-path", "standard-conforming-strings", "client-encoding"]
+
+
+def _change(config: dict[str, Any], destination: dict[str, Any]) -> None:
+    destination |= {"masks": _MASKS, "rules": [{"name": "dump", "marks": _PG_DUMP}, {"name": "any"}]}
+
+
+@pytest.fixture(scope="module")
+def spine() -> Iterator[Spine]:
+    with Spine(_change) as made:
+        made.server.sql(_TABLES)
+        yield made
+
+
+def _seen(spine: Spine, code: str) -> list[Any]:
+    seen = seen_by(spine, code)
+    assert _CANARY not in json.dumps(seen)
+    return list(seen)
+
+
+_ROW = ("***", ["***", "***"])
+
+
+def test_plain_and_prepared(spine: Spine) -> None:
+    """By every way a driver asks: simple, extended, prepared under a name, in binary, by SQL's PREPARE, by a cursor."""
+    ask = "select email, mails from people where n = "
+    code = f"""
+go("{ask}1")
+go("{ask}%s", (1,))
+for _ in range(3):
+    go("{ask}%s", (1,), prepare=True)
+go("{ask}%s", (1,), binary=True)
+go("prepare p (int) as {ask}$1"); go("execute p (1)")
+go("begin"); go("declare c cursor for {ask}1"); go("fetch all from c"); go("commit")
+with connection.transaction(), connection.cursor(name="named") as cursor:
+    cursor.execute("{ask}1")
+    seen.append(cursor.fetchall())
+go("select name from people where n = 1")
+"""
+    *rows, name = [got for got in _seen(spine, code) if isinstance(got, list)]
+    assert rows == [[list(_ROW)]] * 8
+    assert name == [["name1"]]
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
+def test_arrays_json_and_what_a_detector_finds(spine: Spine, binary: bool) -> None:
+    code = f"""
+go("select mails, sums, about from people where n = 1", binary={binary})
+go("select about from people where n = 1", binary={binary})
+go("select body from notes", binary={binary})
+go("select array[body] from notes", binary={binary})
+go("select address from mail where n = 1", binary={binary})
+"""
+    (arrays,), ((about,),), ((body,),), ((several,),), ((address,),) = _seen(spine, code)
+    assert arrays[:2] == [["***", "***"], []]
+    assert about == {"who": "name1", "key": {"word": "***"}, "list": [{"word": "***"}, 1]}
+    assert (body, several) == ("ask ***, not me", ["ask ***, not me"])
+    assert address == "***"
+
+
+def test_tokens_are_the_same_for_the_same(spine: Spine) -> None:
+    code = """
+go("select card from people order by n")
+go("select upper(card) from people where n = 1")
+go("select count(*) from people where card like 'c%%'")
+"""
+    cards, upper, count = _seen(spine, code)
+    assert cards[0] == cards[2] != cards[1]
+    assert len(upper) == 1  # computed, so hidden as a whole
+    assert count == [[3]]
+
+
+@pytest.mark.parametrize("options", ["", " (format csv)", " (format csv, header, force_quote *)", " (format binary)"])
+@pytest.mark.parametrize("what", ["people", "people (n, email, about)", "(select n, email, card, mails from people)"])
+def test_copy(spine: Spine, what: str, options: str) -> None:
+    code = f"""
+with connection.cursor().copy("copy {what} to stdout{options}") as copy:
+    seen.append(b"".join(bytes(part) for part in copy).decode("latin-1"))
+go("copy notes to stdout") if False else go("select count(*) from people")
+"""
+    (data, count) = _seen(spine, code)
+    assert count == [[3]]
+    if "binary" in options:
+        assert data.startswith("PGCOPY\n")
+        assert data.endswith("\xff\xff")
+    else:
+        assert len(data.splitlines()) == 3 + ("header" in options)
+        assert data.count("***") >= 3
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select substr(email, 1, 3) from people",
+        "select n from people where email like 'c%'",
+        "select n from people order by email",
+        "select max(email) from people",
+        "select p from people p",
+        "select row_to_json(people) from people",
+        "select email from people union select 'x'",
+        "create table own.mine as select * from people",
+        "insert into own.mine select email from people",
+        "create view own.mine as select email from people",
+        "do $$ begin perform 1; end $$",
+        "select most_common_vals from pg_stats where tablename = 'people'",
+        "select query_to_xml('select email from people', true, true, '')",
+        "explain analyze select n from people where email = 'x'",
+    ],
+)
+def test_ways_around(spine: Spine, statement: str) -> None:
+    (got,) = _seen(spine, f"go({statement!r})")
+    if "pg_stats" in statement:  # no rows: nobody has analysed the table, and the server hides what one may not read
+        return
+    assert_denied(got)
+
+
+def test_an_error_does_not_quote_it(spine: Spine) -> None:
+    """The server's own says `Key (email)=(…) already exists`, with the value."""
+    spine.server.sql("create unique index if not exists people_email on people (email)")
+    (got,) = _seen(
+        spine,
+        f"""
+try:
+    connection.execute("insert into people (n, email) values (99, '{_CANARY[:3]}' || '{_CANARY[3:]}1@x.test')")
+except psycopg.Error as error:
+    seen.append([error.sqlstate, str(error), error.diag.message_detail, error.diag.constraint_name])
+""",
+    )
+    assert got[0] == "23505"
+    assert got[2] is None
+    assert got[3] == "people_email"
+
+
+@pytest.mark.parametrize("form", ["plain", "custom"])
+def test_pg_dump(spine: Spine, form: str) -> None:
+    """A dump is made and has everything but what is masked."""
+    read = "cat" if form == "plain" else "pg_restore -f -"
+    done = spine.shell(f"set -o pipefail; pg_dump -t people -F {form[0]} | {read}", timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert _CANARY not in done.stdout + done.stderr
+    assert "424242" not in done.stdout
+    assert "name1" in done.stdout
+    assert "***" in done.stdout
+
+
+def test_who_may_see_everything_does() -> None:
+    def change(config: dict[str, Any], destination: dict[str, Any]) -> None:
+        destination["masks"] = [{**mask, "unless_groups": ["ci"]} for mask in _MASKS]
+
+    with Spine(change) as spine:
+        spine.server.sql(_TABLES)
+        (got,) = seen_by(spine, "go('select email from people where n = 1')")
+        assert got == [[f"{_CANARY}1@x.test"]]

@@ -1,0 +1,276 @@
+"""What policy says of a session and of its statements' time and size: which it may be, and how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.canary import seen_in
+from tests.postgres.scripts import assert_denied, seen_by
+from tests.postgres.server import DATABASE, HOST, PASSWORD
+from tests.postgres.spine import Spine
+from tests.world.pki import Pair, TestAuthority
+
+pytestmark = pytest.mark.world
+_HBA_REPLICATION = """
+local   all         all trust
+hostssl replication all scram-sha-256
+hostssl all         all scram-sha-256
+"""
+_LIMITS: list[dict[str, Any]] = [
+    {"name": "slowly", "commands": ["truncate"], "decision": "hold", "hold": "2s", "reason": "a person looks at it"},
+    {"name": "long", "commands": ["update"], "decision": "hold", "hold": "10m", "reason": "a person looks at it"},
+    {"name": "few", "commands": ["select", "copy-out", "fetch"], "tables": ["public.t"], "max_rows": 5},
+    {"name": "small", "commands": ["select"], "tables": ["public.wide"], "max_bytes": 100_000},
+    {"name": "any"},
+]
+
+
+def _limits(config: dict[str, Any], destination: dict[str, Any]) -> None:
+    destination["rules"] = _LIMITS
+
+
+@pytest.fixture(scope="module")
+def spine() -> Iterator[Spine]:
+    with Spine(_limits) as made:
+        made.server.sql("""
+            create table t (n int); insert into t select generate_series(1, 100);
+            create table wide (word text); insert into wide select repeat('x', 1000) from generate_series(1, 1000);
+            alter table t owner to app; grant all on wide to app;
+        """)
+        yield made
+
+
+# --- A rule's hold and limits
+
+
+def test_held_until_its_time_is_over(spine: Spine) -> None:
+    """The client is told at once that it waits, and why; then it is denied as any."""
+    done = spine.sql("truncate t;\n\\echo :SQLSTATE\nselect 'on it goes';\n", timeout=60)
+    assert done.stdout == "42501\non it goes\n", done.stderr
+    notice, _, error = done.stderr.partition("ERROR:")
+    assert "NOTICE:" in notice
+    assert "a person looks at it" in error
+    assert spine.server.sql("select count(*) from t") == "100"
+
+
+def test_held_and_cancelled(spine: Spine) -> None:
+    code = """
+import threading
+def notice(diagnostic):  # it waits: cancelled from another thread, as ^C would
+    threading.Thread(target=connection.cancel_safe).start()
+connection.add_notice_handler(notice)
+go("update t set n = 0")
+go("select 1")
+"""
+    held, after = seen_by(spine, code)
+    assert held[0] == "57014", held
+    assert after == [[1]]
+    assert spine.server.sql("select count(*) from t where n = 0") == "0"
+
+
+def test_max_rows(spine: Spine) -> None:
+    code = """
+go("select n from t order by n limit 5")
+go("select n from t")
+go("select n from t", binary=True)
+go("select n from t", prepare=True)
+arrived = []
+try:
+    with connection.cursor().copy("copy t to stdout") as copy:
+        for row in copy.rows():
+            arrived.append(row)
+except psycopg.Error as error:
+    seen.append([error.sqlstate, len(arrived)])
+go("select word from wide limit 50")
+go("select word from wide")
+go("select 1")
+"""
+    few, *more, copied, small, wide, after = seen_by(spine, code)
+    assert few == [[n] for n in range(1, 6)]
+    assert [got[0] for got in more] == ["54000"] * 3
+    assert copied == ["54000", 5]
+    assert len(small) == 50
+    assert wide[0] == "54000"
+    assert after == [[1]]
+
+
+# --- What a session may be
+
+
+def test_a_client_certificate() -> None:
+    """The server asks for no password but for a certificate in the role's name; the job has neither."""
+    files: list[Path] = []
+
+    def pair(authority: TestAuthority) -> Pair:
+        mine = authority.issue("certified")
+        files.append(mine.chain.with_name("both.pem"))
+        files[0].write_bytes(mine.chain.read_bytes() + mine.key.read_bytes())
+        return authority.issue(HOST)
+
+    def change(config: dict[str, Any], destination: dict[str, Any]) -> None:
+        secret = {"name": "db", "from": {"file": str(files[0])}, "destinations": ["db"], "hosts": [HOST]}
+        config["secrets"] = [{**secret, "slots": [{"in": "upstream-certificate"}]}]
+        destination["upstream_login"] = ["none"]
+
+    with Spine(change, pair=pair, settings={"log_connections": "on"}) as spine:
+        done = spine.shell("env; psql -XAtq -w -U certified -c 'select current_user'", timeout=60)
+        assert done.stdout.splitlines()[-1] == "certified", done.stderr
+        assert 'identity="CN=certified" method=cert' in spine.server.log()
+        key = files[0].read_text().partition("PRIVATE KEY-----\n")[2][:60]
+        assert key not in done.stdout
+        # the server takes that certificate for nobody else
+        done = spine.shell("psql -XAtq -w -U app -c 'select current_user'", timeout=60)
+        assert done.returncode != 0
+        assert "app" not in done.stdout.split()
+
+
+def test_a_placeholder_that_is_one_users() -> None:
+    def change(config: dict[str, Any], destination: dict[str, Any]) -> None:
+        config["secrets"][0]["slots"] = [{"in": "postgres", "name": "app"}]
+
+    with Spine(change) as spine:
+        assert spine.sql("select current_user;", timeout=60).stdout == "app\n"
+        done = spine.shell("psql -XAtq -U owner -c 'select current_user'", timeout=60)
+        assert done.returncode == 2
+        assert "Coatcheck denied this" in done.stderr
+        assert not seen_in(PASSWORD, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["reset role", "set role none", "set role app", "set session authorization default", "reset all; reset role"],
+)
+def test_a_role_that_is_kept(role: Spine, statement: str) -> None:
+    tried, who = seen_by(role, f"go({statement!r}); go('select current_user')")
+    assert who == [["reader"]]
+    if isinstance(tried, list):
+        assert_denied(tried)
+
+
+@pytest.fixture(scope="module")
+def role() -> Iterator[Spine]:
+    def change(config: dict[str, Any], destination: dict[str, Any]) -> None:
+        destination["role"] = "reader"
+
+    with Spine(change) as made:
+        yield made
+
+
+def test_replication_where_the_policy_has_it() -> None:
+    def change(config: dict[str, Any], destination: dict[str, Any]) -> None:
+        destination["replication"] = True
+
+    with Spine(change, hba=_HBA_REPLICATION) as spine:
+        spine.server.sql("alter role app replication; create table r (n int)")
+        done = spine.shell("psql -XAtq replication=database -c IDENTIFY_SYSTEM -c 'select 7'", timeout=60)
+        assert done.stdout.splitlines()[0].split("|")[3] == DATABASE, done.stderr
+        assert done.stdout.splitlines()[1] == "7"
+        done = spine.shell("psql -XAtq replication=true -c IDENTIFY_SYSTEM", timeout=60)
+        assert done.stdout.count("|") == 3, done.stderr
+        slot = f"pg_recvlogical -d {DATABASE} --slot s"
+        done = spine.shell(f"{slot} --create-slot -P test_decoding", timeout=60)
+        assert done.returncode == 0, done.stderr
+        spine.server.sql("insert into r values (4242)")
+        end = spine.server.sql("select pg_current_wal_insert_lsn()")
+        done = spine.shell(f"{slot} --start --endpos {end} -f -", timeout=60)
+        assert "table public.r: INSERT: n[integer]:4242" in done.stdout, done.stderr
+
+
+# --- What a change of policy does to sessions that are open
+
+
+_HOLDER = """
+import sys, psycopg
+connection = psycopg.connect("", autocommit=True)
+print("open", flush=True)
+for line in sys.stdin:
+    try:
+        print(connection.execute(line).fetchone()[0], flush=True)
+    except psycopg.Error as error:
+        print(error.sqlstate or "gone", " ".join(str(error).split()), flush=True)
+"""
+
+
+class _Holder:
+    """A job with a session; `ask` runs a statement in it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return str(self.process.stdout.readline()).rstrip()
+
+    def ask(self, statement: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{statement}\n")
+        self.process.stdin.flush()
+        return self.line()
+
+
+@contextmanager
+def _holder(spine: Spine) -> Iterator[_Holder]:
+    process = spine.world.popen(
+        spine.appliance.job_command([*spine.appliance.python, "-c", _HOLDER]),
+        cwd="/",
+        env={**spine.appliance.environment, "PGHOST": HOST, "PGUSER": "app", "PGDATABASE": DATABASE},
+        uid=65534,
+        groups=[spine.appliance.group],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    made = _Holder(process)
+    try:
+        assert made.line() == "open"
+        yield made
+    finally:
+        process.communicate(timeout=20)
+
+
+def _reload(spine: Spine, **change: Any) -> None:
+    spine.appliance.write_policy({"destinations": [{**spine.destination, **change}]})
+    done = spine.appliance.cli("policy", "reload")
+    assert done.returncode == 0, done.stderr
+
+
+def test_changed_rules_count_at_once_in_the_same_session() -> None:
+    with Spine() as spine, _holder(spine) as holder:
+        assert holder.ask("select count(*) from pg_class where false") == "0"
+        _reload(spine, rules=[{"name": "none", "commands": ["*"], "decision": "deny"}, {"name": "any"}], search_path=[])
+        until = time.monotonic() + 20  # a worker hears of it a moment later
+        while (said := holder.ask("select count(*) from pg_class where false")) == "0":
+            assert time.monotonic() < until
+        assert said.startswith("42501"), said
+        _reload(spine)
+        while holder.ask("select 5") != "5":
+            assert time.monotonic() < until
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"role": "reader"},
+        {"masks": [{"name": "m", "detect": ["email"]}]},
+        {"databases": ["other"]},
+        {"principals": ["nobody"]},
+    ],
+    ids=["role", "masks", "databases", "principals"],
+)
+def test_a_changed_plan_ends_the_session(change: dict[str, Any]) -> None:
+    with Spine() as spine, _holder(spine) as holder:
+        assert holder.ask("select 1") == "1"
+        _reload(spine, **change)
+        until = time.monotonic() + 20
+        while (said := holder.ask("select 1")) == "1":
+            assert time.monotonic() < until
+        assert said.startswith("57P01"), said
+        while spine.server.sql("select count(*) from pg_stat_activity where usename = 'app'") != "0":
+            assert time.monotonic() < until

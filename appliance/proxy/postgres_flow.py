@@ -591,7 +591,7 @@ class PostgresFlow:
         endings, session.endings = session.endings, []
         now, clock = time.time(), self._clock()
         for ending in endings:
-            duration = round((clock - ending.started) * 1000, 3)
+            duration = int((clock - ending.started) * 1e6) / 1000  # ms; `round` is slow
             self._recorder.put(self._records.ended(now, ending, duration))
 
     def _server_lost(self, error: PeerError | None) -> None:

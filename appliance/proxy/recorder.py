@@ -80,8 +80,8 @@ class Recorder:
         self._done.append(done)
         if done is not None:
             self._start()
-        elif not self._under_way and self._timer is None:
-            self._timer = self._loop.call_later(_LATEST, self._start)
+        elif self._timer is None:  # it is not stopped when the record goes earlier: a timer for each costs more
+            self._timer = self._loop.call_later(_LATEST, self._late)
 
     async def write(self, record: Record) -> bool:
         """`put` for a coroutine: True once written."""
@@ -97,11 +97,13 @@ class Recorder:
             self._drained.append(drained)
             await drained
 
+    def _late(self) -> None:
+        self._timer = None
+        if self._records:
+            self._start()
+
     def _start(self) -> None:
         self._awaited = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if not self._under_way and not self._due:
             self._due = True
             self._loop.call_soon(self._send)
@@ -156,7 +158,7 @@ class Recorder:
         if self._awaited:
             self._start()
         elif self._records and self._timer is None:
-            self._timer = self._loop.call_later(_LATEST, self._start)
+            self._timer = self._loop.call_later(_LATEST, self._late)
         if self._drained:
             drained, self._drained = self._drained, []
             for each in drained:

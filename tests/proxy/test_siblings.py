@@ -59,7 +59,7 @@ def test_the_only_worker_has_none() -> None:
 def test_only_the_job_that_owns_a_session_may_cancel_it() -> None:
     stopped: list[int] = []
     cancels = Cancels()
-    cancel = Cancel(JobId("j-1"), 32, lambda: stopped.append(1))
+    cancel = Cancel(JobId("j-1"), 4711, 32, lambda: stopped.append(1))
     cancels.add(cancel)
     assert cancels.request(JobId("j-2"), cancel.pid, cancel.key)
     assert not cancels.request(JobId("j-1"), cancel.pid, b"guessed")

@@ -20,18 +20,18 @@ _ENV = {"PGTZ": "PST8PDT", "PGDATESTYLE": "Postgres, MDY", "PGOPTIONS": _OPTIONS
 
 # Of more than 200: those in which client and server say something to each other in a way of its own, and one or two for
 # each kind of value. Left out is what tells of the server alone (planner, catalogue, indexes, rights, maintenance).
-FILES = """
-    arrays boolean bit char date domain enum float8 horology inet int8 interval json jsonb jsonpath money multirangetypes
-    numeric polygon rangetypes rowtypes strings text timestamptz uuid varchar xml
+_FILES = """
+    arrays boolean bit char date domain enum float8 horology inet int8 interval json jsonb jsonpath money
+    multirangetypes numeric polygon rangetypes rowtypes strings text timestamptz uuid varchar xml
     aggregates case groupingsets join limit returning select subselect tsearch union window with
     async conversion copy copy2 copydml copyencoding copyselect errors largeobject plancache plpgsql portals portals_p2
     prepare prepared_xacts psql psql_pipeline
     delete guc insert insert_conflict merge sequence temp transactions triggers truncate update
-""".split()
+"""
 
 
 def sources() -> list[Path]:
-    return [setup_source().with_name(f"{name}.sql") for name in FILES]
+    return [setup_source().with_name(f"{name}.sql") for name in _FILES.split()]
 
 
 def setup_source() -> Path:

@@ -87,6 +87,8 @@ def test_a_placeholder_of_another_job_is_refused(spine: Spine) -> None:
     [
         ("PGUSER=owner", ("user owner may not be used here",)),
         ("PGDATABASE=postgres", ("database postgres may not be used here",)),
+        ("PGOPTIONS='-c database=postgres'", ("there is no setting database",)),
+        ("PGOPTIONS='-c user=owner'", ("there is no setting user",)),
         ("PGPORT=5433", ()),
     ],
 )

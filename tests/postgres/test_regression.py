@@ -19,8 +19,8 @@ from tests.postgres.spine import Spine
 from tests.world import World
 from tests.world.pki import TestAuthority
 
-pytestmark = [pytest.mark.world, pytest.mark.timeout(600)]
-_UNSTABLE_MOST = 25  # of more than 200
+pytestmark = [pytest.mark.world, pytest.mark.timeout(300)]
+_UNSTABLE_MOST = 6
 
 
 def _plain(config: dict[str, Any], destination: dict[str, Any]) -> None:

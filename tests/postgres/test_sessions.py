@@ -19,9 +19,9 @@ from tests.world.pki import Pair, TestAuthority
 
 pytestmark = pytest.mark.world
 _HBA_REPLICATION = """
-local   all         all trust
-hostssl replication all scram-sha-256
-hostssl all         all scram-sha-256
+local   all         all     trust
+hostssl replication all all scram-sha-256
+hostssl all         all all scram-sha-256
 """
 _LIMITS: list[dict[str, Any]] = [
     {"name": "slowly", "commands": ["truncate"], "decision": "hold", "hold": "2s", "reason": "a person looks at it"},
@@ -95,7 +95,8 @@ go("select 1")
     few, *more, copied, small, wide, after = seen_by(spine, code)
     assert few == [[n] for n in range(1, 6)]
     assert [got[0] for got in more] == ["54000"] * 3
-    assert copied == ["54000", 5]
+    assert copied[0] == "54000"
+    assert copied[1] <= 5
     assert len(small) == 50
     assert wide[0] == "54000"
     assert after == [[1]]
@@ -235,42 +236,59 @@ def _holder(spine: Spine) -> Iterator[_Holder]:
         process.communicate(timeout=20)
 
 
+@pytest.fixture(scope="module")
+def changing() -> Iterator[Spine]:
+    with Spine(_judged) as made:
+        yield made
+
+
+def _judged(config: dict[str, Any], destination: dict[str, Any]) -> None:
+    destination["rules"] = [{"name": "listen", "commands": ["listen"], "decision": "deny"}, {"name": "any"}]
+
+
 def _reload(spine: Spine, **change: Any) -> None:
     spine.appliance.write_policy({"destinations": [{**spine.destination, **change}]})
     done = spine.appliance.cli("policy", "reload")
     assert done.returncode == 0, done.stderr
 
 
-def test_changed_rules_count_at_once_in_the_same_session() -> None:
-    with Spine() as spine, _holder(spine) as holder:
-        assert holder.ask("select count(*) from pg_class where false") == "0"
-        _reload(spine, rules=[{"name": "none", "commands": ["*"], "decision": "deny"}, {"name": "any"}], search_path=[])
-        until = time.monotonic() + 20  # a worker hears of it a moment later
-        while (said := holder.ask("select count(*) from pg_class where false")) == "0":
-            assert time.monotonic() < until
-        assert said.startswith("42501"), said
-        _reload(spine)
-        while holder.ask("select 5") != "5":
-            assert time.monotonic() < until
+def _until_another(holder: _Holder, statement: str, answer: str) -> str:
+    """A worker hears of a new policy a moment after the reload is done."""
+    until = time.monotonic() + 20
+    while (said := holder.ask(statement)) == answer:
+        assert time.monotonic() < until
+    return said
+
+
+def test_changed_rules_count_at_once_in_the_same_session(changing: Spine) -> None:
+    ask = "select count(*) from public.nothing where false"
+    changing.server.sql("create table nothing (); grant select on nothing to app")
+    _reload(changing)
+    with _holder(changing) as holder:
+        assert holder.ask(ask) == "0"
+        _reload(changing, rules=[{"name": "now", "tables": ["public.*"], "decision": "deny"}, {"name": "any"}])
+        assert _until_another(holder, ask, "0").startswith("42501 Coatcheck denied this")
+        _reload(changing)
+        assert _until_another(holder, "select 5", "") == "5"
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "state"),
     [
-        {"role": "reader"},
-        {"masks": [{"name": "m", "detect": ["email"]}]},
-        {"databases": ["other"]},
-        {"principals": ["nobody"]},
+        ({"role": "reader"}, "57P01"),
+        ({"masks": [{"name": "m", "detect": ["email"]}]}, "57P01"),
+        ({"databases": ["other"]}, "57P01"),
+        ({"principals": ["nobody"]}, "28000"),
     ],
     ids=["role", "masks", "databases", "principals"],
 )
-def test_a_changed_plan_ends_the_session(change: dict[str, Any]) -> None:
-    with Spine() as spine, _holder(spine) as holder:
+def test_a_changed_plan_ends_the_session(changing: Spine, change: dict[str, Any], state: str) -> None:
+    _reload(changing)
+    with _holder(changing) as holder:
         assert holder.ask("select 1") == "1"
-        _reload(spine, **change)
+        _reload(changing, **change)
+        assert _until_another(holder, "select 1", "1").startswith(f"{state} Coatcheck denied this")
+        assert holder.ask("select 1").startswith("gone")
         until = time.monotonic() + 20
-        while (said := holder.ask("select 1")) == "1":
-            assert time.monotonic() < until
-        assert said.startswith("57P01"), said
-        while spine.server.sql("select count(*) from pg_stat_activity where usename = 'app'") != "0":
+        while changing.server.sql("select count(*) from pg_stat_activity where usename = 'app'") != "0":
             assert time.monotonic() < until

@@ -16,7 +16,7 @@ from appliance.lineage.relations import Catalogue
 from appliance.lineage.scopes import CLEAN, Columns, Item, Scope, Taint, joined, union
 from appliance.model.errors import PeerError
 
-MAX_STEPS: Final = 50_000  # nodes visited, repeats counted, in one text
+MAX_STEPS: Final = 10_000  # nodes visited, repeats counted, in one text
 MAX_DEPTH: Final = 200  # nodes within nodes; protobuf's own limit (100 messages) comes first
 
 # A node's kind -> the fields that hold what its value is made from, and those that hold none (names, types, options).

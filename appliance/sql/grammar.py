@@ -37,6 +37,7 @@ Node: TypeAlias = dict[str, Value]
 
 MAX_BYTES: Final = 1 << 18  # of one text, where the caller sets no bound of its own
 MAX_CHAIN: Final = 20_000  # tokens in one chain: 2.6 MB of stack; a thread's stack is 8 MiB
+MAX_STATEMENTS: Final = 5_000  # in one text; each is judged by itself
 MAX_TOKENS: Final = 1 << 17  # in the tree, with repetitions: about 10 MB of JSON, and half a second
 MAX_STEPS: Final = 1 << 24  # of the lexer within runs of operators: 0.1 s
 SHORT: Final = 2 * MAX_CHAIN  # bytes: a level of a chain takes two at least
@@ -80,7 +81,10 @@ def raw_statements(text: bytes, max_bytes: int = MAX_BYTES) -> list[Node]:
         tree = _decode(json)
     except (RecursionError, msgspec.DecodeError, UnicodeDecodeError):
         raise Unparsed("sql-depth", "the statement is nested too deeply") from None
-    return cast("list[Node]", tree.get("stmts", []))
+    found = cast("list[Node]", tree.get("stmts", []))
+    if len(found) > MAX_STATEMENTS:
+        raise Unparsed("sql-size", f"the text has over {MAX_STATEMENTS} statements")
+    return found
 
 
 def check_bytes(text: bytes) -> None:

@@ -23,7 +23,7 @@ _ENV = {"PGTZ": "PST8PDT", "PGDATESTYLE": "Postgres, MDY", "PGOPTIONS": _OPTIONS
 _FILES = """
     arrays boolean bit char date domain enum float8 horology inet int8 interval json jsonb jsonpath money
     multirangetypes numeric polygon rangetypes rowtypes strings text timestamptz uuid varchar xml
-    aggregates case groupingsets join limit returning select subselect tsearch union window with
+    case groupingsets join limit returning select subselect tsearch union window with
     async conversion copy copy2 copydml copyencoding copyselect errors largeobject plancache plpgsql portals portals_p2
     prepare prepared_xacts psql psql_pipeline
     delete guc insert insert_conflict merge sequence temp transactions triggers truncate update

@@ -36,9 +36,12 @@ print("done")
 def worker_kb(spine: Spine) -> int:
     """Private memory of the proxy's worker, in KiB (proc(5), smaps_rollup)."""
     uid = accounts(load(spine.appliance.config_file)).proxy
+    ours = str(spine.appliance.config_file).encode()
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and entry.exists() and entry.stat().st_uid == uid:
+        if not (entry.name.isdigit() and entry.exists() and entry.stat().st_uid == uid):
+            continue
+        if ours in (entry / "cmdline").read_bytes():  # another appliance may run beside
             memory = (entry / "smaps_rollup").read_text()
             found.append(sum(map(int, re.findall(r"^Private_\w+: +(\d+) kB", memory, re.MULTILINE))))
     assert len(found) == 1, os.listdir("/proc")

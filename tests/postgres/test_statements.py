@@ -130,7 +130,7 @@ _AROUND = [
 ]
 
 
-def test_ways_around_areassert_denied(spine: Spine) -> None:
+def test_ways_around_are_denied(spine: Spine) -> None:
     """In one job, each on its own: it is denied, or does not parse; nothing came out and nothing is gone."""
     seen = seen_by(spine, f"for statement in {_AROUND!r}:\n    go(statement)")
     assert len(seen) == len(_AROUND)

@@ -7,7 +7,7 @@ a row comes out for each that goes in, so that clients that read row by row see 
 What the server would never write raises PeerError: a row that is read in another way than the client reads it could
 show a masked column. The column's values are in text form in text and CSV.
 
-LIMITS. A session whose client_encoding embeds ASCII (appliance.masking.values.EMBED_ASCII), or a COPY with such an
+LIMITS. A session whose client_encoding embeds ASCII (as appliance.masking.values says), or a COPY with such an
 ENCODING, is for the caller to refuse.
 """
 

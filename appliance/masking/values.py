@@ -10,8 +10,8 @@
 A value that cannot be read as what its type says is hidden whole.
 
 ENCODINGS. Texts are looked into on the assumption that an ASCII byte is an ASCII character. That holds for UTF8, for
-the ISO, Windows and EUC encodings, but not for those in `EMBED_ASCII`: a session with masks must not use them as its
-client_encoding, nor COPY as its ENCODING.
+the ISO, Windows and EUC encodings, but not for SJIS, BIG5, GBK, UHC, GB18030 and JOHAB: a session with masks must not
+use them as its client_encoding, nor COPY as its ENCODING.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from appliance.masking.json_text import JsonText, Path, parse_path, string_of
 from appliance.masking.kinds import ARRAY, HIDDEN_JSON, JSON, JSONB, JSONB_VERSION, OTHER, TEXT, ValueType, known
 from appliance.masking.masker import Masker
 
-EMBED_ASCII: Final = frozenset({"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"})
-
 _INT8: Final = 20
 _FLOAT8: Final = 701
 _NUMERIC: Final = 1700
@@ -40,11 +38,6 @@ _NOT_LOOKED_AT: Final = frozenset(
     {16, 18, 21, 23, 24, 26, 27, 28, 29, 600, 601, 603, 718, 774, 790, 829, 1082, 1083, 1114, 1184, 1186, 1266}
     | {1560, 1562, 2202, 2203, 2204, 2205, 2206, 2278, 2950, 3220, 3734, 3769, 4089, 4096, 4191}
 )
-
-
-def embeds_ascii(encoding: str) -> bool:
-    """Whether an encoding, as the server names it, may have ASCII bytes within a character: masks do not work there."""
-    return encoding.upper().replace("-", "_") in EMBED_ASCII
 
 
 class _Text(Masker):

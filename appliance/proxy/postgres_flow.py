@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -376,11 +375,11 @@ class PostgresFlow:
             for decision in decisions:
                 record = self._decided(decision, whole=decision.text is not text or len(text) < _REPEATED)
                 text = decision.text
-                if decision.verdict.decision == "allow":
+                if decision.verdict.decision == "deny":
+                    self._recorder.put(record)
+                else:
                     self._unwritten += 1
                     self._recorder.put(record, self._written)
-                else:
-                    self._recorder.put(record)
         if not self._unwritten and self._outgoing:
             self._send()
         if session.held is not None and self._holding is None:
@@ -511,6 +510,8 @@ class PostgresFlow:
             self._finish(Denied("client-encoding", "statements in this client_encoding cannot be judged; use UTF8"))
         elif codec is not None and codec != self._setting.codec:
             self._setting = self._setting._replace(codec=codec)
+            if self._masks is not None:
+                self._masks.codec = codec
             self._judge_anew(session, self._judge.catalogue)
 
     # ---- open: a statement that waits for a person's yes ----
@@ -533,7 +534,8 @@ class PostgresFlow:
             self._end_hold("nobody has allowed it in time")
             return
         text = f"Coatcheck holds this statement until somebody allows it, for {left:.0f} s at most; cancel to give up"
-        self._agent.write(write.notice("NOTICE", "00000", text, f"flow {self._flow.id}"))
+        session.say(write.notice("NOTICE", "00000", text, f"flow {self._flow.id}"))
+        self._to_agent(session)
         self._holding = self._loop.call_later(min(left, _REMIND), self._remind)
 
     def _end_hold(self, reason: str, rule: str = "") -> None:
@@ -635,10 +637,6 @@ class PostgresFlow:
         finally:
             self._stopping = None
             self._pump()
-
-
-def _is_utf8(statuses: Mapping[bytes, bytes]) -> bool:
-    return statuses.get(b"server_encoding", b"") == b"UTF8"
 
 
 class _Scrub:

@@ -19,6 +19,7 @@ from typing import Final, Protocol, final
 from appliance.model.errors import Denied, PeerError
 from appliance.model.verdict import Verdict
 from appliance.session.postgres_judge import Ruling, denied
+from appliance.session.postgres_problem import state_of
 from appliance.wire.postgres import Frame, Message, Piece, Run, read, write
 from appliance.wire.postgres import messages as m
 
@@ -253,7 +254,9 @@ class Session:
         self._copy_in = False  # the server takes COPY data
         self._barrier: Step | None = None  # it may ask for COPY data: only then is it known what follows
         self._dropping = False  # the rest of a message in pieces
-        self._tail = b""  # of a message in pieces
+        self._partial = False  # the agent has a part of a message
+        self._tail = b""  # of that message, what may be the beginning of a secret
+        self._said: list[bytes] = []  # by us, for when it is whole
         self._segment: bytes = b""  # what goes on to the agent as it came: `_segment[_from:_to]`
         self._from = 0
         self._to = 0
@@ -271,7 +274,7 @@ class Session:
         self.status = m.IDLE  # of the transaction, as the server said last
         self.now = 0.0  # seconds, any clock; set by the caller
         self.settings_changed = False
-        self.statuses: dict[bytes, bytes] = {}  # the server's parameters
+        self.statuses: dict[bytes, bytes] = {}  # the server's parameters that say how it reads a text
 
     @property
     def idle(self) -> bool:
@@ -529,7 +532,10 @@ class Session:
             parameters = step.portal.parameters if step.portal is not None else ()
             for ruling in rulings:
                 self.operations += 1
-                self.decisions.append(Decision(self.operations, ruling, ruling.verdict, step.text, parameters))
+                verdict = ruling.verdict
+                if verdict.decision == "hold":  # and somebody has said yes
+                    verdict = Verdict("allow", verdict.rule)
+                self.decisions.append(Decision(self.operations, ruling, verdict, step.text, parameters))
         if step.kind == _EXECUTE and self.masks is not None:
             self._ask_for_rows(step)
         self._steps.append(step)
@@ -540,10 +546,15 @@ class Session:
         step, self.held = self.held, None
         if step is None or self._skipping:  # an error of what came before it: the server would skip it
             return
-        if error is not None:
-            self._deny(step, error)
-        else:
+        if error is None:
             self._go_on(step, step.raw)
+            return
+        decisions = [ruling.verdict.decision for ruling in step.rulings]
+        self._deny(step, error, decisions.index("hold"))
+
+    def say(self, data: bytes) -> None:
+        """A message of ours for the agent, at once or after the server's that it has a part of."""
+        (self._said if self._partial else self.to_agent).append(data)
 
     def _parse(self, frame: Whole) -> None:
         message = read.parse(frame.body)
@@ -693,8 +704,9 @@ class Session:
                 self._aside(frame)
             elif kind == m.PARAMETER_STATUS:
                 status = read.parameter_status(frame.body)
-                self.statuses[status.name] = status.value
-                self.settings_changed = True
+                if status.name in _SETTINGS:
+                    self.statuses[status.name] = status.value
+                    self.settings_changed = True
                 self._pass(frame)
             else:
                 self._answer(frame)
@@ -791,10 +803,11 @@ class Session:
 
     def _rows(self, frame: Frame) -> None:
         step = self._head(_QUERY, _EXECUTE)
-        step.bytes += frame.end - frame.start
-        if isinstance(frame, Run):
-            step.rows += frame.count
-        elif isinstance(frame, Message) or frame.first:
+        if not isinstance(frame, Piece):
+            step.bytes += frame.end - frame.start
+            step.rows += frame.count if isinstance(frame, Run) else 1
+        elif frame.first:  # all of it counts now: what the agent has the beginning of, it must get whole
+            step.bytes += frame.total
             step.rows += 1
         if step.limited is None and (
             (step.limit_rows and step.rows > step.limit_rows) or (step.limit_bytes and step.bytes > step.limit_bytes)
@@ -841,7 +854,7 @@ class Session:
     def _complete(self, frame: Whole) -> None:
         step = self._head(_QUERY, _EXECUTE)
         limited = step.limited
-        self._end(step, "" if limited is None else "54000")
+        self._end(step, "" if limited is None else state_of(limited))
         if step.index < len(step.rulings) and step.rulings[step.index].command in _SETTLING:
             self._done(step, step.rulings[step.index])
         if step.kind == _EXECUTE:
@@ -906,7 +919,7 @@ class Session:
             self._pass(frame)
             return
         error = step.error or step.limited
-        self._end(step, report.sqlstate.decode("ascii", "replace") if error is None else "42501")
+        self._end(step, report.sqlstate.decode("ascii", "replace") if error is None else state_of(error))
         self._copy_in = False
         if self._barrier is step:
             self._barrier = None
@@ -968,7 +981,7 @@ class Session:
 
     def _pass(self, frame: Frame) -> None:
         """As it came."""
-        if isinstance(frame, Piece) and (self.scrub is not None or self._tail):
+        if isinstance(frame, Piece):
             self._pass_piece(frame)
             return
         if self._to == frame.start and self._segment is frame.data:
@@ -987,7 +1000,11 @@ class Session:
             data = scrub(data)
             keep = 0 if piece.last else min(scrub.longest, len(data))
         self._tail = data[len(data) - keep :] if keep else b""
-        self.to_agent.append(data[: len(data) - keep])
+        self.to_agent.append(data[: len(data) - keep] if keep else data)
+        self._partial = not piece.last
+        if piece.last and self._said:
+            self.to_agent += self._said
+            self._said = []
 
     def _emit(self, data: bytes) -> None:
         self._flush()
@@ -1014,6 +1031,7 @@ class _Judged:
         self.rulings = rulings
 
 
+_SETTINGS: Final = frozenset((b"client_encoding", b"standard_conforming_strings"))
 _PREPARED_NAMES: Final = frozenset(("execute", "prepare", "explain", "create-table-as"))
 _EXECUTING: Final = frozenset(("execute", "explain", "create-table-as"))  # with a name: of what they execute
 _FETCHING: Final = frozenset(("fetch", "move"))

@@ -33,7 +33,7 @@ class ResultMasks:
         self._masks = masks
         self.catalogue = catalogue  # may be replaced by a newer one
         self._token = Token(hashlib.sha256(key).digest())
-        self._codec = codec
+        self.codec = codec
         self._names: list[tuple[int, re.Pattern[str]]] = [
             (index, re.compile(translate(glob.lower()))) for index, mask in enumerate(masks) for glob in mask.names
         ]
@@ -55,7 +55,7 @@ class ResultMasks:
     def _named(self, name: bytes) -> set[int]:
         if not self._names:
             return set()
-        text = name.decode(self._codec, "replace").lower()
+        text = name.decode(self.codec, "replace").lower()
         return {index for index, pattern in self._names if pattern.match(text)}
 
     def _hiding(self, hidden: set[int], type_oid: int, binary: bool) -> Masker | None:
@@ -84,9 +84,9 @@ class ResultMasks:
         for index in range(columns):
             hidden = set(output[index].passes | output[index].expressions) if touched and output is not None else set()
             if names:
-                hidden |= self._named(names[index].encode(self._codec, "replace"))
+                hidden |= self._named(names[index].encode(self.codec, "replace"))
             hiding.append(self._hiding(hidden, 0 if binary else _TEXT_OID, binary))
-        return CopyRows(copy_masker(_format_of(options, names, columns, self._codec), hiding)) if any(hiding) else None
+        return CopyRows(copy_masker(_format_of(options, names, columns, self.codec), hiding)) if any(hiding) else None
 
 
 class CopyRows:

@@ -40,15 +40,19 @@ class Refused(CoatcheckError):
         self.sqlstate = report.sqlstate
 
 
+def state_of(denied: Denied, *, fatal: bool = False) -> str:
+    """The SQLSTATE of a denial."""
+    return _STATES.get(denied.rule, "28000" if fatal else _DENIED)
+
+
 def refusal(error: CoatcheckError, flow: FlowId, ask: str, *, fatal: bool = False) -> bytes:
     """`error` as an ErrorResponse. `ask`: the host's own sentence on how to ask, if the rule has none. `fatal`: the
     session ends with it, as every error before its start does."""
     severity = "FATAL" if fatal else "ERROR"
     if isinstance(error, Denied):
-        state = _STATES.get(error.rule, "28000" if fatal else _DENIED)
         return write.error(
             severity,
-            state,
+            state_of(error, fatal=fatal),
             f"Coatcheck denied this: {error.reason}",
             detail=f"rule {error.rule}, flow {flow}",
             hint=error.ask or ask,

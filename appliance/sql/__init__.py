@@ -1,7 +1,6 @@
 """What an SQL text asks for. Text comes in; statements go out, in the form that policy judges. Pure.
 
 `statements`   text -> the statements in it: command, relations, columns, functions, marks
-`analysis`     the same, remembered
 `normal`       text -> a key for all that differ in constants alone, so that an analysis is made once
 `shape`        text -> what of it may stand in a record: no constants
 `copy`         the options of COPY … TO STDOUT

@@ -180,12 +180,6 @@ def command_complete(body: bytes) -> m.CommandComplete:
     return m.CommandComplete(_only_text(body))
 
 
-def rows_of(tag: bytes) -> int:
-    """The rows that a CommandComplete tells of ("INSERT 0 5": 5), 0 if it tells of none."""
-    last = tag[tag.rfind(b" ") + 1 :]
-    return int(last) if last.isdigit() and len(last) < 20 else 0
-
-
 def report(body: bytes) -> m.Report:
     """An ErrorResponse or a NoticeResponse."""
     fields: list[tuple[int, bytes]] = []

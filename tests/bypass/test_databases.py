@@ -6,7 +6,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -115,6 +115,22 @@ asyncio.run(main())
 _CANCEL = "print(all_of(struct.pack('!IIIi', 16, 80877102, {}, {})))"
 
 
+def _victim(spine: Spine) -> tuple[str, str, IO[str]]:
+    """A job whose statement takes 4 s: what its session may be cancelled with, and where it says how that went."""
+    process = spine.world.popen(
+        spine.appliance.job_command([*spine.appliance.python, "-c", _VICTIM]),
+        cwd="/",
+        env={**spine.appliance.environment, "PGHOST": HOST, "PGUSER": "app", "PGDATABASE": "app"},
+        uid=65534,
+        groups=[spine.appliance.group],
+        stdout=-1,
+        text=True,
+    )
+    assert process.stdout is not None
+    pid, key = process.stdout.readline().split()
+    return pid, key, process.stdout
+
+
 def _canceled(spine: Spine, *, same_job: bool) -> str:
     """What becomes of a session when somebody sends its CancelRequest."""
     if same_job:
@@ -127,19 +143,9 @@ all_of(struct.pack("!IIIi", 16, 80877102, int(pid), int(key)))
 print(victim.stdout.read())
 """
         return _raw(spine, code)
-    process = spine.world.popen(
-        spine.appliance.job_command([*spine.appliance.python, "-c", _VICTIM]),
-        cwd="/",
-        env={**spine.appliance.environment, "PGHOST": HOST, "PGUSER": "app", "PGDATABASE": "app"},
-        uid=65534,
-        groups=[spine.appliance.group],
-        stdout=-1,
-        text=True,
-    )
-    assert process.stdout is not None
-    pid, key = process.stdout.readline().split()
+    pid, key, end = _victim(spine)
     assert _raw(spine, _CANCEL.format(pid, key)) == "b''"  # nobody is told whether it worked (55.2.8)
-    return str(process.stdout.read()).strip()
+    return end.read().strip()
 
 
 @tries("a CancelRequest from another job, with the very key")
@@ -151,21 +157,11 @@ def test_cancel_from_another_job(spine: Spine) -> None:
 @tries("the server's own key for a cancel")
 def test_the_server_s_key_stays_here(spine: Spine) -> None:
     """The pid that an agent is told is the server's own, the key is not: sent to the server it cancels nothing."""
-    process = spine.world.popen(
-        spine.appliance.job_command([*spine.appliance.python, "-c", _VICTIM]),
-        cwd="/",
-        env={**spine.appliance.environment, "PGHOST": HOST, "PGUSER": "app", "PGDATABASE": "app"},
-        uid=65534,
-        groups=[spine.appliance.group],
-        stdout=-1,
-        text=True,
-    )
-    assert process.stdout is not None
-    pid, key = process.stdout.readline().split()
+    pid, key, end = _victim(spine)
     with spine.world.inside("host", lambda: socket.create_connection((OUTSIDE4, 5432))) as straight:
         straight.sendall(struct.pack("!IIIi", 16, 80877102, int(pid), int(key)))
         assert straight.recv(1) == b""
-    assert process.stdout.read().strip() == "through"
+    assert end.read().strip() == "through"
 
 
 @tries("a tunnel rule for the server's port, to log in unread")

@@ -1,19 +1,4 @@
-from tests.fuzz import dns, hello, http1, masking, names, postgres, scram, sql, target
+from tests.fuzz.harnesses import ALL
 from tests.fuzz.runner import main
 
-main(
-    http1.REQUEST,
-    http1.RESPONSE,
-    hello.HARNESS,
-    names.HARNESS,
-    target.HARNESS,
-    dns.HARNESS,
-    scram.HARNESS,
-    masking.ROW_MASKS,
-    masking.COPY_MASKS,
-    masking.VALUE_MASKS,
-    postgres.START,
-    postgres.CLIENT,
-    postgres.SERVER,
-    sql.HARNESS,
-)
+main(*ALL)

@@ -16,7 +16,7 @@ from appliance.masking.hiding import HOWS, Token
 from appliance.masking.json_text import parse_path
 from appliance.masking.kinds import ValueType, array_of, known, made
 from appliance.masking.masker import chain
-from appliance.masking.values import detecting, embeds_ascii, masker
+from appliance.masking.values import detecting, masker
 
 TOKEN = Token(b"key of one job")
 TEXT, JSON, JSONB, INT8, BYTEA, INET, NUMERIC, FLOAT8 = map(known, (25, 114, 3802, 20, 17, 869, 1700, 701))
@@ -119,11 +119,6 @@ def test_types_that_users_made() -> None:
     assert (enums.kind, enums.element, enums.element_oid) == (kinds.ARRAY, kinds.TEXT, 70000)
     assert masker("hide", (), enums, False, TOKEN).mask(b"{sad,NULL}") == b"{***,NULL}"
     assert enums.neutral_binary == struct.pack(">iiI", 0, 0, 70000)
-
-
-@pytest.mark.parametrize(("name", "bad"), [("UTF8", False), ("SQL_ASCII", False), ("EUC_JP", False), ("sjis", True)])
-def test_encodings(name: str, bad: bool) -> None:
-    assert embeds_ascii(name) == bad
 
 
 # --- JSON ---

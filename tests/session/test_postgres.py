@@ -192,7 +192,7 @@ def test_a_statement_is_judged_again_by_another_judge() -> None:
     through = Through()
     run(through, pipeline(write.parse(b"a", b"rows 1")))
     strict = Judge(Verdict("deny", "new", "no more"))
-    through.session.judge = strict  # type: ignore[assignment]
+    through.session.judge = strict
     assert run(through, pipeline(write.bind(b"", b"a"), write.execute(b"", 0)))[-2] == (m.ERROR, b"42501")
     assert strict.asked == [b"rows 1"]
     assert through.server.done == []
@@ -204,7 +204,7 @@ def test_what_an_unfinished_name_means_is_never_guessed() -> None:
     run(through, pipeline(write.parse(b"a", b"rows 1")))
     answer = run(through, pipeline(write.parse(b"a", b"rows 2"), write.bind(b"", b"a"), write.execute(b"", 0)))
     assert answer[0] == (m.ERROR, b"42P05")
-    through.session.judge = judge = Judge()  # type: ignore[assignment]
+    through.session.judge = judge = Judge()
     run(through, pipeline(write.bind(b"", b"a"), write.execute(b"", 0)))
     assert judge.asked == [b"rows 1"]
     assert through.server.done == [b"rows 1"]
@@ -217,7 +217,7 @@ def test_a_held_statement_waits_and_what_follows_waits_behind_it() -> None:
     assert through.session.held is not None
     assert (through.server.done, through.to_agent) == ([], b"")
     through.session.answer_hold(Denied("ask", "nobody said yes"))
-    through.session.judge = Judge()  # type: ignore[assignment]
+    through.session.judge = Judge()
     assert [kind for kind, _ in run(through, b"")] == [
         m.ERROR,
         m.READY,
@@ -233,7 +233,9 @@ def test_a_held_statement_waits_and_what_follows_waits_behind_it() -> None:
 def test_a_held_statement_goes_on_when_it_is_allowed() -> None:
     through = Through(Judge(Verdict("hold", "ask", "a person must say yes", hold_seconds=5)))
     through.agent(write.query(b"rows 1"))
+    assert through.session.decisions == []
     through.session.answer_hold(None)
+    assert [(one.text, one.verdict.decision) for one in through.session.decisions] == [(b"rows 1", "allow")]
     assert run(through, b"")[-1] == (m.READY, b"I")
     assert through.server.done == [b"rows 1"]
 
@@ -284,3 +286,58 @@ def test_a_secret_is_scrubbed_wherever_a_long_row_is_cut(words: list[bytes], dat
         at += size
     got = b"".join(through.session.to_agent)
     assert got == whole.replace(b"SECRET", b"holder")
+
+
+ROW = write.row_description([m.Field(b"a", 0, 0, 25, -1, -1, 0)])
+LENGTHS = st.lists(st.sampled_from([3, 200]), max_size=12)
+
+
+@given(LENGTHS, st.integers(1, 6), st.integers(100, 900), st.lists(st.integers(1, 300), max_size=20))
+def test_a_limit_never_cuts_a_row(lengths: list[int], rows: int, size: int, cuts: list[int]) -> None:
+    """Rows that are longer than what is kept of them come in pieces; the agent gets each whole or not at all."""
+    through = Through(Judge(Verdict("allow", "few", max_rows=rows, max_bytes=size)))
+    through.agent(write.query(b"rows 1"))
+    data = [write.data_row([b"x" * length]) for length in lengths]
+    got = answered(through, ROW + b"".join(data) + write.command_complete(b"SELECT") + write.ready(m.IDLE), cuts)
+    given = [body for kind, body in seen(got) if kind == m.DATA_ROW]
+    assert given == [row[5:] for row in data[: len(given)]]
+    assert len(given) <= rows
+    assert sum(len(body) + 5 for body in given) <= size
+    limited = len(data) > rows or sum(map(len, data)) > size
+    assert (m.ERROR in [kind for kind, _ in seen(got)]) == limited == through.session.stop_server
+
+
+@given(st.integers(0, 300), st.lists(st.integers(1, 60), max_size=20))
+def test_what_we_say_comes_between_messages(at: int, cuts: list[int]) -> None:
+    through = Through()
+    through.agent(write.query(b"rows 1"))
+    whole = ROW + write.data_row([b"x" * 200]) + write.data_row([b"y"])
+    notice = write.notice("NOTICE", "00000", "wait", "")
+    frames = Frames(True, login=False, cut=50)
+    sizes = iter(cuts)
+    start = 0
+    said = False
+    while start < len(whole):
+        end = start + next(sizes, len(whole))
+        through.session.from_server(frames.feed(whole[start:end]))
+        start = end
+        if start >= at and not said:
+            through.session.say(notice)
+            said = True
+    if not said:
+        through.session.say(notice)
+    got = b"".join(through.session.to_agent)
+    assert sorted(seen(got)) == sorted([*seen(whole), *seen(notice)])
+    assert got.replace(notice, b"") == whole
+
+
+def answered(through: Through, data: bytes, cuts: list[int]) -> bytes:
+    """What the agent gets of the server's answer, which comes in chunks of these sizes, long messages in pieces."""
+    frames = Frames(True, login=False, cut=50)
+    sizes = iter(cuts)
+    at = 0
+    while at < len(data):
+        size = next(sizes, len(data))
+        through.session.from_server(frames.feed(data[at : at + size]))
+        at += size
+    return b"".join(through.session.to_agent)

@@ -176,17 +176,6 @@ def test_as_many_parameters_as_the_server_takes() -> None:
         write.bind(b"", b"", (), [*many, b"x"])
 
 
-@pytest.mark.parametrize(
-    ("tag", "rows"),
-    [
-        *((b"SELECT 5", 5), (b"INSERT 0 12", 12), (b"COPY 7", 7), (b"UPDATE 0", 0), (b"CREATE TABLE", 0), (b"", 0)),
-        *((b"BEGIN", 0), (b"5", 5), (b"SELECT -5", 0), (b"SELECT \xc2\xb2", 0), (b"SELECT " + b"9" * 5000, 0)),
-    ],
-)
-def test_the_rows_that_a_tag_tells_of(tag: bytes, rows: int) -> None:
-    assert read.rows_of(tag) == rows
-
-
 @given(st.text(max_size=20), st.text(max_size=20), st.text(max_size=20))
 def test_an_error_can_say_anything(text: str, detail: str, hint: str) -> None:
     for put, kind in ((write.error, m.ERROR), (write.notice, m.NOTICE)):

@@ -54,6 +54,8 @@ HOT = (
     "session.postgres",
     "session.postgres_judge",
     "session.postgres_masks",
+    "session.postgres_names",
+    "session.postgres_steps",
     "sql.normal",
     "wire.http1_body",
     "wire.http1_grammar",

@@ -31,11 +31,12 @@ from appliance.proxy.postgres_services import CATALOGUE_LIFE, Database
 from appliance.proxy.postgres_upstream import Login, Server, cancel, connect, log_in
 from appliance.proxy.siblings import CancelAsked
 from appliance.proxy.statement_records import StatementRecords
-from appliance.session.postgres import Decision, Scrub, Session
+from appliance.session.postgres import Session
 from appliance.session.postgres_judge import Judge, Setting
 from appliance.session.postgres_masks import ResultMasks
 from appliance.session.postgres_problem import Refused, refusal
 from appliance.session.postgres_startup import Startup, check_startup, codec_of
+from appliance.session.postgres_steps import Decision, Scrub
 from appliance.wire.postgres import CancelRequest, Frame, Frames, StartupMessage, write
 
 log = structlog.get_logger()

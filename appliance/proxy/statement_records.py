@@ -15,8 +15,8 @@ import msgspec
 from appliance.model.errors import InternalError
 from appliance.model.ids import FlowId
 from appliance.model.record import StatementDecided, StatementEnded
-from appliance.session.postgres import Ending
 from appliance.session.postgres_judge import Ruling
+from appliance.session.postgres_steps import Ending
 
 _encode = msgspec.msgpack.Encoder().encode
 _MOST: Final = 256  # rulings whose records are kept

@@ -6,4 +6,7 @@ Always: what is forwarded is written anew from what was parsed, never relayed; a
 whose verdict allows it.
 
 `http` judges requests and writes heads; `websocket` scrubs messages; `problem` says no in HTTP (RFC 9457).
+`postgres` has the rules of PostgreSQL's protocol, `postgres_steps` what is asked and not answered yet, `postgres_names`
+what names mean; `postgres_judge` judges a text (`sql_operation`: in policy's words), `postgres_masks` picks what hides
+a column, `postgres_startup` holds the startup packet against the plan, `postgres_problem` says no.
 """

@@ -2,7 +2,7 @@
 
 In goes the agent's and the server's frames, out goes what each of them is to be sent, and what is to be recorded.
 The session knows at every moment what the server will answer next (`_steps`): so an error is known to belong to the
-message that caused it, and a row to the statement that asked for it.
+message that caused it, and a row to the statement that asked for it. What names mean is in `postgres_names`.
 
 A statement that policy refuses is not left out: the server gets, in its place, one that is a syntax error to it
 whatever its state. So the server itself does what PostgreSQL does after an error (fails the transaction, skips the
@@ -11,212 +11,36 @@ pipeline to its Sync, answers in order), and its ErrorResponse is replaced by ou
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, final
+from typing import Final, final
 
 from appliance.model.errors import Denied, PeerError
 from appliance.model.verdict import Verdict
+from appliance.session import postgres_steps as steps
 from appliance.session.postgres_judge import Ruling, denied
+from appliance.session.postgres_names import FETCHING, Names, checked
 from appliance.session.postgres_problem import state_of
+from appliance.session.postgres_steps import (
+    Cursor,
+    Decision,
+    Ending,
+    Judging,
+    Masks,
+    Portal,
+    Prepared,
+    Scrub,
+    Step,
+    Whole,
+)
 from appliance.wire.postgres import Frame, Message, Piece, Run, read, write
 from appliance.wire.postgres import messages as m
 
 _POISON_TEXT: Final = b"Coatcheck denied this statement"
 POISON_QUERY: Final = write.query(_POISON_TEXT)
 POISON_PARSE: Final = write.parse(b"", _POISON_TEXT)
-_NAMES_MOST: Final = 10_000  # prepared statements, portals and cursors of a session, each
 _STEPS_MOST: Final = 10_000  # under way; an unsent rest of answers (8 KB of the server's) is of fewer
-_NAME_LENGTH: Final = 63  # bytes: names that begin with the same ones are the same name to the server (NAMEDATALEN)
-_NAME_SURE: Final = _NAME_LENGTH // 4  # bytes that are in no encoding of the server more than that
-_TEXTS_MOST: Final = 32 << 20  # bytes of the prepared statements' texts
 _MASKED_ERROR: Final = b"an error in a statement that touches masked columns; its words could show them"
-
-Whole = Message | Piece  # of what may come in pieces, the first one has all that is read here
-
-# Kinds of steps
-_QUERY: Final = 0
-_PARSE: Final = 1
-_BIND: Final = 2
-_DESCRIBE_STATEMENT: Final = 3
-_DESCRIBE_PORTAL: Final = 4
-_EXECUTE: Final = 5
-_CLOSE: Final = 6
-_SYNC: Final = 7
-_FUNCTION: Final = 8
-
-
-class Masker(Protocol):
-    """Hides what must be hidden in a run of DataRow or CopyData messages."""
-
-    def mask(self, run: bytes) -> bytes: ...
-
-
-class Judging(Protocol):
-    """`appliance.session.postgres_judge.Judge`, as far as a session needs it."""
-
-    @property
-    def strict(self) -> bool: ...
-
-    @property
-    def replicates(self) -> bool: ...
-
-    def judge(self, text: bytes) -> tuple[Ruling, ...]: ...
-
-    def fastpath(self, oid: int) -> Ruling: ...
-
-
-class Masks(Protocol):
-    """What a plan's masks mean for results. `copy` raises Denied where it cannot be told what a column holds."""
-
-    def rows(self, fields: tuple[m.Field, ...], unnamed: tuple[int, ...]) -> Masker | None: ...
-
-    def copy(self, ruling: Ruling, binary: bool, columns: int) -> Masker | None: ...
-
-
-class Scrub(Protocol):
-    """Puts placeholders where secrets are and keeps the length. `longest`: bytes that one may have."""
-
-    @property
-    def longest(self) -> int: ...
-
-    def __call__(self, data: bytes) -> bytes: ...
-
-
-@final
-class Prepared:
-    """A prepared statement: the one at `index` of a text. `ruling` is `judge`'s; another judge is asked again."""
-
-    __slots__ = ("index", "judge", "ruling", "step", "text")
-
-    def __init__(self, text: bytes, index: int, judge: Judging, ruling: Ruling | None, step: Step) -> None:
-        self.text = text
-        self.index = index
-        self.judge = judge
-        self.ruling = ruling  # None: an empty text
-        self.step = step  # that makes it
-
-    def ruled_by(self, judge: Judging) -> Ruling | None:
-        if self.judge is not judge:
-            rulings = judge.judge(self.text)
-            self.ruling = rulings[self.index] if self.index < len(rulings) else None
-            self.judge = judge
-        return self.ruling
-
-
-@final
-class Portal:
-    __slots__ = ("bound", "group", "parameters", "prepared")
-
-    def __init__(self, prepared: Prepared | None, group: int) -> None:
-        self.prepared = prepared  # None: nothing that was judged here
-        self.group = group  # of its Bind
-        self.parameters: tuple[bytes | None, ...] = ()
-        self.bound = False  # the server has said so
-
-
-@final
-class Cursor:
-    """What DECLARE gave this name to. If it had the name of one that was there, and so failed, it is the other one
-    still: so what hides one hides both, until CLOSE has been answered."""
-
-    __slots__ = ("declared", "done", "unnamed")
-
-    def __init__(self, declared: Prepared, unnamed: tuple[int, ...]) -> None:
-        self.declared = declared
-        self.unnamed = unnamed
-        self.done = False  # the server has answered the last DECLARE
-
-
-@final
-class Step:
-    """A message of the agent's that the server has not answered in full."""
-
-    __slots__ = (
-        "before",
-        "bytes",
-        "copying",
-        "error",
-        "executed",
-        "group",
-        "hidden",
-        "index",
-        "kind",
-        "known",
-        "limit_bytes",
-        "limit_rows",
-        "limited",
-        "masker",
-        "name",
-        "number",
-        "portal",
-        "prepared",
-        "prepares",
-        "raw",
-        "rows",
-        "rulings",
-        "started",
-        "text",
-        "unnamed",
-    )
-
-    def __init__(self, kind: int, group: int, name: bytes = b"") -> None:
-        self.kind = kind
-        self.group = group  # of messages that fail together: up to a Sync, or a Query by itself
-        self.name = name
-        self.rulings: tuple[Ruling, ...] = ()
-        self.prepared: Prepared | None = None
-        self.prepares: dict[int, Prepared] | None = None  # by PREPARE, by index of the statement
-        self.portal: Portal | None = None
-        self.error: Denied | None = None  # ours, in place of the server's
-        self.hidden = False  # we asked, not the agent
-        self.number = 0  # of the first statement; 0: not one that is recorded
-        self.index = 0  # of the statement that is answered now
-        self.started = 0.0
-        self.rows = 0
-        self.bytes = 0
-        self.masker: Masker | None = None
-        self.copying = False  # rows come as COPY data
-        self.limited: Denied | None = None  # too much came: what is left is dropped
-        self.limit_rows = 0
-        self.limit_bytes = 0
-        self.text = b""
-        self.unnamed: tuple[int, ...] = ()
-        self.known = False  # what its rows are
-        self.before: Portal | None = None  # the portal of this name until now
-        self.executed: Step | None = None  # the Execute right after this Describe
-        self.raw = b""  # what is held
-
-
-@final
-class Decision:
-    """A statement, for the record, before it happens."""
-
-    __slots__ = ("number", "parameters", "ruling", "text", "verdict")
-
-    def __init__(
-        self, number: int, ruling: Ruling, verdict: Verdict, text: bytes, parameters: tuple[bytes | None, ...]
-    ) -> None:
-        self.number = number
-        self.ruling = ruling
-        self.verdict = verdict
-        self.text = text
-        self.parameters = parameters
-
-
-@final
-class Ending:
-    """The same afterwards. `started`: what `now` was."""
-
-    __slots__ = ("bytes", "number", "rows", "sqlstate", "started")
-
-    def __init__(self, number: int, rows: int, size: int, sqlstate: str, started: float) -> None:
-        self.number = number
-        self.rows = rows
-        self.bytes = size
-        self.sqlstate = sqlstate
-        self.started = started
 
 
 @final
@@ -244,11 +68,7 @@ class Session:
         self._refuse = refuse
         self._values = values
         self._steps: deque[Step] = deque()
-        self._statements: dict[bytes, Prepared] = {}
-        self._asked: dict[bytes, Prepared] = {}  # the server has not said yet whether it has them
-        self._portals: dict[bytes, Portal] = {}
-        self._cursors: dict[bytes, Cursor] = {}
-        self._texts = 0  # bytes
+        self._names = Names()
         self._group = 0
         self._skipping = False  # the server skips to a Sync that the agent has not sent yet
         self._copy_in = False  # the server takes COPY data
@@ -345,17 +165,19 @@ class Session:
         if isinstance(frame, Run) or (isinstance(frame, Piece) and not frame.first):
             return False
         if frame.kind == m.PARSE:
-            return self._is_asked(read.parse(frame.body).name)
+            return self._names.is_asked(read.parse(frame.body).name, self._group)
         if frame.kind == m.BIND:
-            return self._is_asked(read.bind_names(frame.body)[1])
+            return self._names.is_asked(read.bind_names(frame.body)[1], self._group)
         if frame.kind == m.EXECUTE:
-            portal = self._portals.get(read.execute_portal(frame.body))
-            if portal is None or self._is_unbound(portal):
+            portal = self._names.portals.get(read.execute_portal(frame.body))
+            if portal is None or portal.is_open(self._group):
                 return portal is not None
             ruling = portal.prepared.ruled_by(self.judge) if portal.prepared is not None else None
-            return ruling is not None and self._names_open(ruling)
-        if frame.kind == m.QUERY and (self._asked or self._portals):
-            return any(self._names_open(ruling) for ruling in self._judged(read.query_text(frame.body)))
+            return ruling is not None and self._names.are_open(ruling, self._group)
+        if frame.kind == m.QUERY and self._names.may_be_open:
+            return any(
+                self._names.are_open(ruling, self._group) for ruling in self._judged(read.query_text(frame.body))
+            )
         return False
 
     def _judged(self, text: bytes) -> tuple[Ruling, ...]:
@@ -365,26 +187,9 @@ class Session:
             last = self._last = _Judged(text, self.judge, self.judge.judge(text))
         return last.rulings
 
-    def _names_open(self, ruling: Ruling) -> bool:
-        if not ruling.name:
-            return False
-        if ruling.command in _PREPARED_NAMES:
-            return self._is_asked(ruling.name)
-        portal = self._portals.get(ruling.name) if ruling.command in _FETCHING else None
-        return portal is not None and self._is_unbound(portal)
-
-    def _is_unbound(self, portal: Portal) -> bool:
-        return not portal.bound and portal.group != self._group
-
-    def _is_asked(self, name: bytes) -> bool:
-        prepared = self._asked.get(name)
-        return prepared is not None and prepared.step.group != self._group
-
     def _check_name(self, name: bytes) -> bytes:
-        """Two names that the server takes for one must not be two here. Raises PeerError."""
-        if self.judge.strict and len(name) > (_NAME_LENGTH if name.isascii() else _NAME_SURE):
-            raise PeerError("postgres-names", f"a name of over {_NAME_LENGTH} bytes (of a statement or portal)")
-        return name
+        """Raises PeerError."""
+        return checked(name) if self.judge.strict else name
 
     def _passes_barrier(self, frame: Frame) -> bool:
         kind = frame.kind
@@ -399,7 +204,7 @@ class Session:
     def _query(self, frame: Whole) -> None:
         text = read.query_text(frame.body)
         self._group += 1
-        step = Step(_QUERY, self._group)
+        step = Step(steps.QUERY, self._group)
         self._group += 1
         step.text = text
         step.rulings = self._judged(text)
@@ -416,7 +221,7 @@ class Session:
                 return self._deny(step, denied(verdict), index)
             hold = hold or verdict.decision == "hold"
             unnamed.update(ruling.unnamed)
-            _limit_by(step, verdict)
+            step.limit_by(verdict)
             if ruling.name or ruling.command == "copy-in":
                 error = self._name(step, ruling, index, unnamed)
                 if error is not None:
@@ -435,23 +240,23 @@ class Session:
             self._barrier = step
         elif command == "prepare":
             prepared = Prepared(step.text, index, self.judge, ruling, step)
-            error = self._ask_for(name, prepared)
+            error = self._names.ask_for(name, prepared)
             if error is None:
                 if step.prepares is None:
                     step.prepares = {}
                 step.prepares[index] = prepared
             return error
         elif command in _EXECUTING:
-            known = self._asked.get(name) or self._statements.get(name)
+            known = self._names.statement(name)
             if known is None and not self.judge.strict:
                 return None
             if known is None:
                 return Denied("unknown-statement", "no statement of this name was prepared where it could be judged")
             return self._within(step, known, unnamed)
         elif command == "declare":
-            return self._declare(step, ruling, index)
-        elif command in _FETCHING:
-            cursor, portal = self._cursors.get(name), self._portals.get(name)
+            return self._names.declare(ruling, Prepared(step.text, index, self.judge, ruling, step))
+        elif command in FETCHING:
+            cursor, portal = self._names.cursors.get(name), self._names.portals.get(name)
             if cursor is None and portal is None and self.masks is not None:
                 return Denied("unknown-cursor", "no cursor of this name was declared where it could be judged")
             if cursor is not None:
@@ -470,24 +275,12 @@ class Session:
             return None
         if inner.verdict.decision != "allow":
             return denied(inner.verdict)
-        if inner.name and prepared.step.kind == _PARSE:  # it would have to be followed through names that change
+        if inner.name and prepared.step.kind == steps.PARSE:  # it would have to be followed through names that change
             return Denied("unknown-statement", "what itself uses a name is not judged within another statement")
         if inner.command == "copy-in":
             self._barrier = step
-        _limit_by(step, inner.verdict)
+        step.limit_by(inner.verdict)
         unnamed.update(inner.unnamed)
-        return None
-
-    def _declare(self, step: Step, ruling: Ruling, index: int) -> Denied | None:
-        cursor = self._cursors.get(ruling.name)
-        if cursor is None and len(self._cursors) >= _NAMES_MOST:
-            return Denied("too-many-names", f"a session may have {_NAMES_MOST} cursors")
-        declared = Prepared(step.text, index, self.judge, ruling, step)
-        if cursor is None:
-            self._cursors[ruling.name] = Cursor(declared, ruling.unnamed)
-        else:
-            cursor.declared, cursor.done = declared, False
-            cursor.unnamed = tuple({*cursor.unnamed, *ruling.unnamed})
         return None
 
     def _of_cursor(self, step: Step, cursor: Cursor) -> Denied | None:
@@ -496,14 +289,7 @@ class Session:
         if ruling is not None:
             if ruling.verdict.decision == "deny":
                 return denied(ruling.verdict)
-            _limit_by(step, ruling.verdict)
-        return None
-
-    def _ask_for(self, name: bytes, prepared: Prepared) -> Denied | None:
-        if len(self._statements) + len(self._asked) >= _NAMES_MOST or self._texts + len(prepared.text) > _TEXTS_MOST:
-            return Denied("too-many-names", "this session has too many prepared statements")
-        self._texts += len(prepared.text)
-        self._asked[name] = prepared
+            step.limit_by(ruling.verdict)
         return None
 
     def _deny(self, step: Step, error: Denied, index: int = 0) -> None:
@@ -515,12 +301,12 @@ class Session:
         if ruling is not None:
             verdict = Verdict("deny", error.rule, error.reason, error.ask)
             self.decisions.append(Decision(self.operations, ruling, verdict, step.text, ()))
-        simple = step.kind in (_QUERY, _FUNCTION)
-        poison = Step(_QUERY if simple else _PARSE, step.group)
+        simple = step.kind in (steps.QUERY, steps.FUNCTION)
+        poison = Step(steps.QUERY if simple else steps.PARSE, step.group)
         poison.error = error
         poison.number = self.operations if ruling is not None else 0
         poison.started = self.now
-        self._forget(step)
+        self._names.forget(step)
         self._steps.append(poison)
         self.to_server.append(POISON_QUERY if simple else POISON_PARSE)
 
@@ -536,7 +322,7 @@ class Session:
                 if verdict.decision == "hold":  # and somebody has said yes
                     verdict = Verdict("allow", verdict.rule)
                 self.decisions.append(Decision(self.operations, ruling, verdict, step.text, parameters))
-        if step.kind == _EXECUTE and self.masks is not None:
+        if step.kind == steps.EXECUTE and self.masks is not None:
             self._ask_for_rows(step)
         self._steps.append(step)
         self.to_server.append(raw)
@@ -558,7 +344,7 @@ class Session:
 
     def _parse(self, frame: Whole) -> None:
         message = read.parse(frame.body)
-        step = Step(_PARSE, self._group, self._check_name(message.name))
+        step = Step(steps.PARSE, self._group, self._check_name(message.name))
         step.text = message.text
         rulings = self.judge.judge(message.text)
         for index, ruling in enumerate(rulings):
@@ -566,7 +352,7 @@ class Session:
                 step.rulings = rulings
                 return self._deny(step, denied(ruling.verdict), index)
         prepared = Prepared(message.text, 0, self.judge, rulings[0] if rulings else None, step)
-        error = self._ask_for(message.name, prepared)
+        error = self._names.ask_for(message.name, prepared)
         if error is not None:
             return self._deny(step, error)
         step.prepared = prepared
@@ -577,24 +363,20 @@ class Session:
     def _bind(self, frame: Whole) -> None:
         name, statement = read.bind_names(frame.body)
         self._check_name(statement)
-        portal = Portal(self._asked.get(statement) or self._statements.get(statement), self._group)
+        portal = Portal(self._names.statement(statement), self._group)
         if self._values and isinstance(frame, Message):
             portal.parameters = read.bind(frame.body).parameters
-        if len(self._portals) >= _NAMES_MOST:
-            raise PeerError("postgres-names", f"a session may have {_NAMES_MOST} portals")
-        step = Step(_BIND, self._group, self._check_name(name))
+        step = Step(steps.BIND, self._group, self._check_name(name))
         step.portal = portal
-        # at once: what follows in this pipeline happens only if this succeeds
-        step.before = self._portals.get(name)
-        self._portals[name] = portal
+        self._names.bind(step, portal)
         self._steps.append(step)
         self.to_server.append(frame.raw)
 
     def _execute(self, frame: Whole) -> None:
         name = self._check_name(read.execute_portal(frame.body))
-        step = Step(_EXECUTE, self._group, name)
-        step.portal = portal = self._portals.get(name)
-        cursor = self._cursors.get(name)  # SQL may have closed the portal, and a cursor has its name now
+        step = Step(steps.EXECUTE, self._group, name)
+        step.portal = portal = self._names.portals.get(name)
+        cursor = self._names.cursors.get(name)  # SQL may have closed the portal, and a cursor has its name now
         if cursor is not None:
             step.unnamed = cursor.unnamed
             error = self._of_cursor(step, cursor)
@@ -619,8 +401,8 @@ class Session:
         """What the rows of an Execute are is said right before it, or they could not be masked: by then the portal may
         be another one of the same name. Where the agent does not ask, we do."""
         last = self._steps[-1] if self._steps else None
-        if last is None or last.kind != _DESCRIBE_PORTAL or last.name != step.name or last.group != step.group:
-            last = Step(_DESCRIBE_PORTAL, step.group, step.name)
+        if last is None or last.kind != steps.DESCRIBE_PORTAL or last.name != step.name or last.group != step.group:
+            last = Step(steps.DESCRIBE_PORTAL, step.group, step.name)
             last.hidden = True
             self._steps.append(last)
             self.to_server.append(write.describe(m.PORTAL, step.name))
@@ -628,18 +410,18 @@ class Session:
 
     def _describe(self, frame: Whole) -> None:
         message = read.describe(frame.body)
-        kind = _DESCRIBE_PORTAL if message.kind == m.PORTAL else _DESCRIBE_STATEMENT
+        kind = steps.DESCRIBE_PORTAL if message.kind == m.PORTAL else steps.DESCRIBE_STATEMENT
         self._steps.append(Step(kind, self._group, self._check_name(message.name)))
         self.to_server.append(frame.raw)
 
     def _close(self, frame: Whole) -> None:
         message = read.close(frame.body)
-        step = Step(_CLOSE, self._group, self._check_name(message.name))
+        step = Step(steps.CLOSE, self._group, self._check_name(message.name))
         step.index = message.kind
         if message.kind == m.PORTAL:
-            step.portal = self._portals.get(message.name)
+            step.portal = self._names.portals.get(message.name)
         else:
-            step.prepared = self._asked.get(message.name) or self._statements.get(message.name)
+            step.prepared = self._names.statement(message.name)
         self._steps.append(step)
         self.to_server.append(frame.raw)
 
@@ -647,13 +429,13 @@ class Session:
         if self._copy_in:
             return  # the server passes over it (55.2.6)
         self._skipping = False
-        self._steps.append(Step(_SYNC, self._group))
+        self._steps.append(Step(steps.SYNC, self._group))
         self._group += 1
         self.to_server.append(frame.raw)
 
     def _function(self, frame: Whole) -> None:
         self._group += 1
-        step = Step(_FUNCTION, self._group)
+        step = Step(steps.FUNCTION, self._group)
         self._group += 1
         step.rulings = (self.judge.fastpath(int.from_bytes(frame.body[:4], "big")),)
         self._dropping = step.rulings[0].verdict.decision != "allow"
@@ -666,22 +448,8 @@ class Session:
         self.to_server.append(frame.raw)
         if frame.kind != m.COPY_DATA and self._copy_in:
             self._copy_in = False
-            if self._barrier is not None and self._barrier.kind == _EXECUTE:
+            if self._barrier is not None and self._barrier.kind == steps.EXECUTE:
                 self._barrier = None  # of a Query another statement may follow that takes data
-
-    def _forget(self, step: Step) -> None:
-        """What `step` would have prepared does not come to be."""
-        if step.kind == _PARSE and step.prepared is not None:
-            self._drop(step.name, step.prepared)
-        elif step.prepares:
-            for index, prepared in step.prepares.items():
-                self._drop(step.rulings[index].name, prepared)
-            step.prepares = {}
-
-    def _drop(self, name: bytes, prepared: Prepared) -> None:
-        self._texts -= len(prepared.text)
-        if self._asked.get(name) is prepared:
-            del self._asked[name]
 
     # ---- the server's messages ----
 
@@ -724,70 +492,53 @@ class Session:
     def _answer(self, frame: Whole) -> None:
         kind = frame.kind
         if kind == m.PARSE_COMPLETE:
-            step = self._head(_PARSE)
+            step = self._head(steps.PARSE)
             if step.prepared is None:
                 raise PeerError("upstream-postgres", "the server takes what is no statement for one")
             self._steps.popleft()
-            self._keep(step.name, step.prepared)
+            self._names.keep(step.name, step.prepared)
         elif kind == m.BIND_COMPLETE:
-            step = self._head(_BIND)
+            step = self._head(steps.BIND)
             self._steps.popleft()
             if step.portal is not None:
                 step.portal.bound = True
         elif kind == m.CLOSE_COMPLETE:
-            self._closed(self._head(_CLOSE))
+            self._names.closed(self._head(steps.CLOSE))
             self._steps.popleft()
         elif kind == m.NO_DATA:
-            step = self._head(_DESCRIBE_STATEMENT, _DESCRIBE_PORTAL)
+            step = self._head(steps.DESCRIBE_STATEMENT, steps.DESCRIBE_PORTAL)
             self._steps.popleft()
             if step.hidden:
                 return
         elif kind == m.PARAMETER_DESCRIPTION:
-            self._head(_DESCRIBE_STATEMENT)
+            self._head(steps.DESCRIBE_STATEMENT)
         elif kind == m.EMPTY_QUERY:
-            if self._head(_QUERY, _EXECUTE).kind == _EXECUTE:
+            if self._head(steps.QUERY, steps.EXECUTE).kind == steps.EXECUTE:
                 self._steps.popleft()
         elif kind == m.PORTAL_SUSPENDED:
-            self._end(self._head(_EXECUTE), "")
+            self._end(self._head(steps.EXECUTE), "")
             self._steps.popleft()
         elif kind == m.COPY_IN:
-            self._head(_QUERY, _EXECUTE)
+            self._head(steps.QUERY, steps.EXECUTE)
             self._copy_in = True
-            while len(self._steps) > 1 and self._steps[1].kind == _SYNC:
+            while len(self._steps) > 1 and self._steps[1].kind == steps.SYNC:
                 del self._steps[1]  # the server passes over it (55.2.6)
         elif kind == m.COPY_OUT:
             self._copy_out(frame)
         elif kind == m.COPY_BOTH:
-            self._head(_QUERY)
+            self._head(steps.QUERY)
             if not self.judge.replicates:
                 raise PeerError("upstream-postgres", "the server begins to replicate, which nobody asked for")
         elif kind == m.FUNCTION_RESULT:
-            self._head(_FUNCTION)
+            self._head(steps.FUNCTION)
         elif kind != m.COPY_DONE:
             raise PeerError("upstream-postgres", f"the server sends a message of type {kind}")
         self._pass(frame)
 
-    def _keep(self, name: bytes, prepared: Prepared) -> None:
-        """The server has it."""
-        if self._asked.get(name) is prepared:
-            del self._asked[name]
-        before = self._statements.get(name)
-        if before is not None:
-            self._texts -= len(before.text)
-        self._statements[name] = prepared
-
-    def _closed(self, step: Step) -> None:
-        if step.index == m.PORTAL:
-            if self._portals.get(step.name) is step.portal:  # and not one that was bound in the meantime
-                self._portals.pop(step.name, None)
-            self._cursors_closed(step.name)
-        elif step.prepared is not None and self._statements.get(step.name) is step.prepared:
-            self._texts -= len(self._statements.pop(step.name).text)
-
     def _fields(self, frame: Whole) -> None:
-        step = self._head(_QUERY, _DESCRIBE_STATEMENT, _DESCRIBE_PORTAL)
+        step = self._head(steps.QUERY, steps.DESCRIBE_STATEMENT, steps.DESCRIBE_PORTAL)
         masks = self.masks
-        if step.kind == _QUERY:
+        if step.kind == steps.QUERY:
             if masks is not None:
                 step.masker = masks.rows(read.row_description(frame.body).fields, step.unnamed)
                 step.known = True
@@ -802,7 +553,7 @@ class Session:
         self._pass(frame)
 
     def _rows(self, frame: Frame) -> None:
-        step = self._head(_QUERY, _EXECUTE)
+        step = self._head(steps.QUERY, steps.EXECUTE)
         if not isinstance(frame, Piece):
             step.bytes += frame.end - frame.start
             step.rows += frame.count if isinstance(frame, Run) else 1
@@ -839,7 +590,7 @@ class Session:
         self.stop_server = True
 
     def _copy_out(self, frame: Whole) -> None:
-        step = self._head(_QUERY, _EXECUTE)
+        step = self._head(steps.QUERY, steps.EXECUTE)
         step.copying = True
         if self.masks is None:
             return
@@ -852,12 +603,12 @@ class Session:
             self.stop_server = True
 
     def _complete(self, frame: Whole) -> None:
-        step = self._head(_QUERY, _EXECUTE)
+        step = self._head(steps.QUERY, steps.EXECUTE)
         limited = step.limited
         self._end(step, "" if limited is None else state_of(limited))
-        if step.index < len(step.rulings) and step.rulings[step.index].command in _SETTLING:
-            self._done(step, step.rulings[step.index])
-        if step.kind == _EXECUTE:
+        if step.index < len(step.rulings):
+            self._names.done(step, step.rulings[step.index])
+        if step.kind == steps.EXECUTE:
             self._steps.popleft()
             if self._barrier is step:
                 self._barrier = None
@@ -867,45 +618,15 @@ class Session:
             step.masker, step.copying, step.known = None, False, False
         if limited is not None:
             step.limited = None
-            if step.kind == _QUERY:
+            if step.kind == steps.QUERY:
                 more = len(self._steps) > 1 or step.index < len(step.rulings)
             else:
-                more = any(other.kind != _SYNC for other in self._steps)
+                more = any(other.kind != steps.SYNC for other in self._steps)
             if more or self.status != m.IDLE:
                 raise limited  # it was over before it could be stopped: only the session's end takes back what it did
             self._emit(self._refuse(limited))
         else:
             self._pass(frame)
-
-    def _done(self, step: Step, ruling: Ruling) -> None:
-        if ruling.command == "prepare":
-            prepared = step.prepares.pop(step.index, None) if step.prepares is not None else None
-            if prepared is not None:
-                self._keep(ruling.name, prepared)
-        elif ruling.command == "deallocate" and ruling.name:
-            before = self._statements.pop(ruling.name, None)
-            if before is not None:
-                self._texts -= len(before.text)
-        elif ruling.command == "declare":
-            cursor = self._cursors.get(ruling.name)
-            if cursor is not None and cursor.declared.step is step and cursor.declared.index == step.index:
-                cursor.done = True
-        elif ruling.command == "close":
-            self._cursors_closed(ruling.name)
-        elif ruling.command == "deallocate" or (ruling.command == "discard" and _ALL.search(ruling.shape)):
-            self._texts -= sum(len(prepared.text) for prepared in self._statements.values())
-            self._statements.clear()
-            if ruling.command == "discard":
-                self._cursors_closed(b"")
-
-    def _cursors_closed(self, name: bytes) -> None:
-        """Those that were declared later than that are still to be answered. `name` empty: all."""
-        if name:
-            cursor = self._cursors.get(name)
-            if cursor is not None and cursor.done:
-                del self._cursors[name]
-        else:
-            self._cursors = {name: cursor for name, cursor in self._cursors.items() if not cursor.done}
 
     def _end(self, step: Step, sqlstate: str) -> None:
         if step.number:
@@ -945,28 +666,24 @@ class Session:
 
     def _fail(self, step: Step) -> None:
         """The server skips what was asked up to the next Sync, or ends the Query."""
-        steps = self._steps
-        if step.kind in (_QUERY, _FUNCTION):
-            self._forget(step)
+        waiting = self._steps
+        if step.kind in (steps.QUERY, steps.FUNCTION):
+            self._names.forget(step)
             step.error = step.limited = None
             return
         gone: list[Step] = []
-        while steps and steps[0].kind != _SYNC:
-            gone.append(steps.popleft())
+        while waiting and waiting[0].kind != steps.SYNC:
+            gone.append(waiting.popleft())
         for step in reversed(gone):  # the last Bind of a name first: it is the one that the name means
-            self._forget(step)
+            self._names.forget(step)
             if self._barrier is step:
                 self._barrier = None
-            if step.kind == _BIND and self._portals.get(step.name) is step.portal:
-                if step.before is not None:
-                    self._portals[step.name] = step.before
-                else:
-                    self._portals.pop(step.name, None)
-        self._skipping = not steps
+            self._names.unbind(step)
+        self._skipping = not waiting
 
     def _ready(self, frame: Whole) -> None:
-        step = self._head(_QUERY, _SYNC, _FUNCTION)
-        if step.kind == _FUNCTION:
+        step = self._head(steps.QUERY, steps.SYNC, steps.FUNCTION)
+        if step.kind == steps.FUNCTION:
             self._end(step, "")
         self._steps.popleft()
         self._copy_in = False
@@ -974,7 +691,7 @@ class Session:
             self._barrier = None
         self.status = read.ready(frame.body)
         if self.status == m.IDLE and not self._steps:
-            self._portals.clear()  # they end with their transaction
+            self._names.portals.clear()  # they end with their transaction
         self._pass(frame)
 
     # ---- what the agent gets ----
@@ -1032,25 +749,12 @@ class _Judged:
 
 
 _SETTINGS: Final = frozenset((b"client_encoding", b"standard_conforming_strings"))
-_PREPARED_NAMES: Final = frozenset(("execute", "prepare", "explain", "create-table-as"))
 _EXECUTING: Final = frozenset(("execute", "explain", "create-table-as"))  # with a name: of what they execute
-_FETCHING: Final = frozenset(("fetch", "move"))
-_SETTLING: Final = frozenset(("prepare", "deallocate", "discard", "declare", "close"))
-_ALL: Final = re.compile(r"\ball\b", re.IGNORECASE)
 _UNKNOWN_PORTAL: Final = Ruling(
     "execute", b"", (), "<a portal that is not known>", Verdict("allow", "portal"), (), None
 )
 _VALUE_FIELDS: Final = frozenset(b"DHWqp")  # detail, hint, context, internal query: where the server puts values
 _CONTEXT: Final = 0x57  # what a function or trigger was doing, or which line of a COPY it is about
-
-
-def _limit_by(step: Step, verdict: Verdict) -> None:
-    limit = verdict.max_rows
-    if limit and (not step.limit_rows or limit < step.limit_rows):
-        step.limit_rows = limit
-    limit = verdict.max_bytes
-    if limit and (not step.limit_bytes or limit < step.limit_bytes):
-        step.limit_bytes = limit
 
 
 def _may_show(step: Step | None, report: m.Report) -> bool:

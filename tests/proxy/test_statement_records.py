@@ -6,13 +6,14 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.audit.intake import Intake, payload_of
+from appliance.audit import intake
+from appliance.audit.intake import payload_of
 from appliance.model.ids import FlowId
 from appliance.model.record import Record, StatementDecided, StatementEnded
 from appliance.model.verdict import Verdict
 from appliance.proxy.statement_records import StatementRecords
-from appliance.session.postgres import Ending
 from appliance.session.postgres_judge import Ruling
+from appliance.session.postgres_steps import Ending
 
 _TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
 _NAMES = st.one_of(_TEXTS, st.sampled_from(["\xa4time\xcb", "operation\0", "\xa9operation\0"]))
@@ -32,7 +33,7 @@ _RULINGS = st.builds(
 
 def read(raw: msgspec.Raw | Record) -> bytes:
     """As control takes it from the proxy, and writes it."""
-    records, payloads = Intake("proxy").read(msgspec.msgpack.encode([raw]))
+    records, payloads = intake.read(msgspec.msgpack.encode([raw]))
     assert [payload_of(record) for record in records] == payloads
     return payloads[0]
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from appliance.model.errors import Denied, PeerError
 from appliance.model.ids import FlowId
 from appliance.model.verdict import Verdict
-from appliance.session.postgres import Masks, Session
+from appliance.session.postgres import Session
 from appliance.session.postgres_judge import Ruling
 from appliance.session.postgres_problem import refusal
+from appliance.session.postgres_steps import Masks
 from appliance.wire.postgres import Frame, Frames, Message, Run, read, write
 from appliance.wire.postgres import messages as m
 from tests.session.postgres_model import Model

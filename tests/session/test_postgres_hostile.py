@@ -248,7 +248,7 @@ def test_failing_pipelines_leave_nothing_behind() -> None:
     for _ in range(40):
         run(one, P(b"", b"fail") + B(b"", b"") + E(b"") + P(b"", text) + P(b"", text) + SYNC)
         run(one, Q(b"prepare p " + text + b"; fail; prepare q " + text) + Q(b"deallocate p"))
-    assert one.session._texts < 3 << 20
+    assert one.session._names.texts < 3 << 20
 
 
 @pytest.mark.parametrize("kind", ["parse", "bind"])
@@ -333,5 +333,5 @@ def test_whatever_an_agent_does(
     if masks:
         assert CANARY not in one.to_agent
     assert seen(one.to_agent)[-1][0] == m.READY
-    assert one.session._texts >= 0
+    assert one.session._names.texts >= 0
     assert read.ready(seen(one.to_agent)[-1][1]) == one.session.status

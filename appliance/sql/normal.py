@@ -29,6 +29,15 @@ _NOT_A_PARAMETER: Final = re.compile(rb"\$(?![0-9])").search
 _MATTERS: Final = (b"set_config", b"float", b"json", b"operator")
 _STRING: Final = b"'\1'"
 _NUMBER: Final = b"\2"
+# `b"x" in text` tries b"x" as a number first, and makes an exception of that: a number takes an eighth of the time
+_BACKSLASH: Final = 0x5C
+_QUOTE: Final = 0x27
+_NAME_QUOTE: Final = 0x22
+_MINUS: Final = 0x2D
+_SLASH: Final = 0x2F
+_BRACKET: Final = 0x5B
+_DOLLAR: Final = 0x24
+_PARENTHESIS: Final = 0x28
 _COMMON: Final = frozenset((b"select", b"SELECT", b"insert", b"INSERT", b"update", b"UPDATE", b"delete", b"DELETE"))
 _QUERIES: Final = (b"select", b"insert", b"update", b"delete", b"with", b"values", b"execute", b"merge", b"table")
 
@@ -37,26 +46,26 @@ def normal(text: bytes) -> bytes | None:
     """The key of a text, or None where it has none: then its analysis is its own."""
     if text[:6] not in _COMMON and not text.lstrip()[:7].lower().startswith(_QUERIES):
         return None
-    if b"\\" in text or b"\0" in text or b"\1" in text or b"\2" in text:
+    if _BACKSLASH in text or 0 in text or 1 in text or 2 in text:
         return None
     if not text.isascii():
         try:
             text.decode()
         except UnicodeDecodeError:
             return None
-    if b'"' in text:
+    if _NAME_QUOTE in text:
         key = _with_names(text)
-    elif b"'" in text:
+    elif _QUOTE in text:
         key = _NUMBERS(_NUMBER, _STRINGS(_STRING, text))
     else:
         key = _NUMBERS(_NUMBER, text)
-    if (b"-" in key and b"--" in key) or (b"/" in key and b"/*" in key):
+    if (_MINUS in key and b"--" in key) or (_SLASH in key and b"/*" in key):
         return None
-    if b"'" in key and (b"->" in key or b"#>" in key or b"[" in key or b"&'" in key):
+    if _QUOTE in key and (_BRACKET in key or b"->" in key or b"#>" in key or b"&'" in key):
         return None
-    if b"$" in key and _NOT_A_PARAMETER(key) is not None:
+    if _DOLLAR in key and _NOT_A_PARAMETER(key) is not None:
         return None
-    if b"(" in key:
+    if _PARENTHESIS in key:
         words = key.lower()
         for word in _MATTERS:
             if word in words:

@@ -1,8 +1,8 @@
-"""What is known of a database as far as masks need it, made from the rows of two queries of its catalogue.
+"""What is known of a database as far as masks need it, made from the rows of three queries of its catalogue.
 
-    relations_query(masks)  -> SQL; its rows, and those of ROUTINES -> build(...) -> Catalogue
+    relations_query(masks)  -> SQL; its rows, and those of ROUTINES and TYPES -> build(...) -> Catalogue
 
-The session runs both with the agent's own rights, on its own connection, right after login: there is no temporary
+The session runs them with the agent's own rights, on its own connection, right after login: there is no temporary
 relation yet. All they read (pg_class, pg_attribute, pg_inherits, pg_rewrite, …) may be read by every role.
 
 What is masked: the columns that a mask names; those of the same name in partitions and children, and in their parents
@@ -25,9 +25,17 @@ from appliance.lineage.scopes import Taint, union
 from appliance.model.errors import PeerError
 from appliance.model.verdict import Mask
 
-__all__ = ["NONE", "ROUTINES", "Catalogue", "Column", "Relation", "Routine", "build", "relations_query"]
+__all__ = [
+    "NONE", "ROUTINES", "TYPES", "Catalogue", "Column", "Made", "Relation", "Routine", "build", "relations_query",
+]  # fmt: skip
 
 MAX_ROUNDS: Final = 64  # over the views: their depth, at most
+MAX_TYPES: Final = 5000  # of those that users made: about 1 MB of a catalogue. Others are not known
+_FIRST_MADE: Final = 16384  # transam.h: FirstNormalObjectId
+_LAST_OID: Final = (1 << 32) - 1
+_FORMS: Final = frozenset("demrta")
+_AROUND_ONE: Final = frozenset("da")
+_OID: Final = re.compile("[0-9]{1,10}")
 
 
 class Column(NamedTuple):
@@ -54,6 +62,14 @@ class Routine(NamedTuple):
     name: str
 
 
+class Made(NamedTuple):
+    """A row of TYPES."""
+
+    oid: str | None
+    form: str | None  # d domain, e enum, r range, m multirange, t what is written as text is, a array
+    inner: str | None  # the oid of a domain's base type, or of an array's elements
+
+
 # Functions and operators that neither the server nor an extension brought: a call of lower(…) may mean theirs.
 ROUTINES: Final = """
 SELECT CASE WHEN p.pronargs - p.pronargdefaults <= 1 AND p.pronargs >= 1 AND t.typtype IN ('c', 'p', 'd')
@@ -72,6 +88,32 @@ SELECT 'o', o.oprname
                     WHERE d.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND d.objid = o.oid
                       AND d.deptype = 'e')
 """.strip()
+
+# Types that users made, of whose values something is known. A base type is as text only if the server's own functions
+# write it, in both formats: then nothing else can come from it than characters. Left out are composite types and arrays
+# of them: nothing is known of these, and every table brings two, temporary ones, too, which would make a new catalogue
+# each time. (Arrays of what has another delimiter than a comma are not read: left out.)
+TYPES: Final = """
+SELECT t.oid::pg_catalog.text,
+       CASE WHEN t.typtype <> 'b' THEN t.typtype::pg_catalog.text
+            WHEN t.typoutput = 'pg_catalog.array_out'::pg_catalog.regproc THEN 'a' ELSE 't' END,
+       CASE WHEN t.typtype = 'd' THEN t.typbasetype
+            WHEN t.typoutput = 'pg_catalog.array_out'::pg_catalog.regproc THEN t.typelem
+            ELSE 0::pg_catalog.oid END::pg_catalog.text
+  FROM pg_catalog.pg_type t
+  LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem
+ WHERE t.oid >= {first}::pg_catalog.oid
+   AND (t.typtype IN ('d', 'e', 'r', 'm')
+        OR t.typtype = 'b' AND t.typdelim = ',' AND e.typtype <> 'c'
+           AND t.typoutput = 'pg_catalog.array_out'::pg_catalog.regproc
+           AND t.typsend = 'pg_catalog.array_send'::pg_catalog.regproc
+        OR t.typtype = 'b' AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc p
+                                  JOIN pg_catalog.pg_language l ON l.oid = p.prolang AND l.lanname = 'internal'
+                                 WHERE p.oid = t.typoutput AND p.prosrc IN ('textout', 'varcharout', 'bpcharout')
+                                    OR p.oid = t.typsend AND p.prosrc IN ('textsend', 'varcharsend', 'bpcharsend')) = 2)
+ ORDER BY t.oid
+ LIMIT {most}
+""".strip().format(first=_FIRST_MADE, most=MAX_TYPES)
 
 _RELATIONS: Final = """
 WITH RECURSIVE seed(oid) AS (
@@ -176,8 +218,11 @@ class _Known:
         )
 
 
-def build(masks: Sequence[Mask], rows: Iterable[Column], routines: Iterable[Routine]) -> Catalogue:
-    """The Catalogue of a database from the rows of both queries. It needs no connection and raises nothing."""
+def build(
+    masks: Sequence[Mask], rows: Iterable[Column], routines: Iterable[Routine], types: Iterable[Made] = ()
+) -> Catalogue:
+    """The Catalogue of a database from the rows of the queries. It needs no connection. Raises ValueError for rows that
+    no server sends."""
     known: dict[str, _Known] = {}
     globs = [[re.compile(translate(pattern), re.IGNORECASE) for pattern in mask.names] for mask in masks]
     named: set[str] = set()
@@ -195,7 +240,27 @@ def build(masks: Sequence[Mask], rows: Iterable[Column], routines: Iterable[Rout
         row_functions=frozenset(each.name for each in functions if each.kind == "r"),
         own_operators=frozenset(each.name for each in functions if each.kind == "o"),
         missing=tuple(missing),
+        types=made_types(types),
     )
+
+
+def made_types(rows: Iterable[Made]) -> dict[int, tuple[str, int]]:
+    """Of each type's oid the form, and the oid within it, or 0. Raises ValueError for what no server sends."""
+    types: dict[int, tuple[str, int]] = {}
+    for row in rows:
+        oid, form, inner = oid_of(row.oid), row.form or "", oid_of(row.inner)
+        if oid < _FIRST_MADE or oid in types or form not in _FORMS or (form in _AROUND_ONE) != (inner != 0):
+            raise ValueError("a type that cannot be")
+        types[oid] = (form, inner)
+        if len(types) > MAX_TYPES:
+            raise ValueError(f"more than the {MAX_TYPES} types that it was asked for")
+    return types
+
+
+def oid_of(text: str | None) -> int:
+    if text is None or _OID.fullmatch(text) is None or int(text) > _LAST_OID:
+        raise ValueError("an oid that is no number")
+    return int(text)
 
 
 def masks_of(row: Column, masks: Sequence[Mask], globs: list[list[re.Pattern[str]]], named: set[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from appliance.lineage.scopes import Columns, Taint
@@ -47,11 +47,12 @@ class Catalogue:
     `masks`: how many masks the plan has. `own_functions`: functions in this database that neither the server nor an
     extension brought; `row_functions`: those that take one row, and so can be written as `row.name`, too;
     `own_operators`: the same of operators. `missing`: columns that a mask names and the database does not have.
+    `types`: types that users made, by oid: the form (of `catalogue.Made`), and the oid of the type within it, or 0.
     """
 
     __slots__ = (
         "_by_name", "_by_oid", "_of_schema", "all_masks", "missing", "own_functions", "own_operators", "relations",
-        "row_functions",
+        "row_functions", "types",
     )  # fmt: skip
 
     def __init__(
@@ -62,12 +63,14 @@ class Catalogue:
         row_functions: frozenset[str] = frozenset(),
         own_operators: frozenset[str] = frozenset(),
         missing: tuple[str, ...] = (),
+        types: Mapping[int, tuple[str, int]] | None = None,
     ) -> None:
         self.relations = tuple(relations)
         self.own_functions = own_functions
         self.row_functions = row_functions
         self.own_operators = own_operators
         self.missing = missing
+        self.types: Mapping[int, tuple[str, int]] = {} if types is None else types
         self.all_masks = 0
         self._by_oid: dict[int, Relation] = {}
         self._by_name: dict[str, list[Relation]] = {}

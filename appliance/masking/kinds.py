@@ -8,6 +8,7 @@ LIMITS. The text forms of dates and of money are those of `DateStyle` ISO and of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 TEXT: Final = 0  # text and binary form are the characters
@@ -19,6 +20,9 @@ OTHER: Final = 4
 HIDDEN: Final = b"***"
 HIDDEN_JSON: Final = b'"***"'
 JSONB_VERSION: Final = b"\x01"
+
+FIRST_MADE: Final = 16384  # transam.h: FirstNormalObjectId. Lower OIDs are the server's own
+_MOST_WITHIN: Final = 32  # domains over arrays of domains over …
 
 
 class ValueType(NamedTuple):
@@ -152,22 +156,45 @@ def known(oid: int) -> ValueType:
     neutral = _NEUTRAL.get(oid)
     if neutral is not None:
         return ValueType(oid, OTHER, neutral[0], neutral[1])
-    return ValueType(oid, OTHER, None, None)
+    return _unknown(oid)
 
 
-def made(oid: int, typtype: str, typcategory: str, inner: ValueType | None) -> ValueType:
-    """A type that the server's users made, by its row in pg_type (documentation, chapter 53.64).
+def made(oid: int, form: str, inner_oid: int, inner: ValueType) -> ValueType:
+    """A type that the server's users made.
 
-    `inner`: a domain's base type (`typbasetype`), or the type of an array's elements (`typelem`), made before.
+    `form`: d domain, e enum, r range, m multirange, t what is written as text is (citext), a array. `inner`: of a
+    domain its base type, of an array its elements' type; `inner_oid`: how the server names that (`inner` of an array of
+    domains is what they are made of).
     """
-    if typtype == "d":
-        return known(0) if inner is None else inner
-    if typtype == "e" or (typtype == "b" and typcategory == "S"):  # an enum; citext and its like
+    if form == "d":
+        return inner
+    if form in ("e", "t"):
         return text_like(oid)
-    if typtype == "r":
+    if form == "r":
         return ValueType(oid, OTHER, _EMPTY_RANGE[0], _EMPTY_RANGE[1])
-    if typtype == "m":
+    if form == "m":
         return ValueType(oid, OTHER, _NO_RANGES[0], _NO_RANGES[1])
-    if typtype == "b" and typcategory == "A" and inner is not None:
-        return array_of(oid, inner)
+    if form == "a":
+        whole = array_of(oid, inner)
+        element = OTHER if inner.kind == ARRAY else inner.kind  # of a domain over an array: an array is no text
+        return whole._replace(neutral_binary=bytes(8) + inner_oid.to_bytes(4, "big"), element=element)
+    return _unknown(oid)
+
+
+def value_type(oid: int, types: Mapping[int, tuple[str, int]]) -> ValueType:
+    """`known`, and of those that are not: by `types`, the form of each type that users made, and the OID within it."""
+    return _within(oid, types, _MOST_WITHIN)
+
+
+def _within(oid: int, types: Mapping[int, tuple[str, int]], deep: int) -> ValueType:
+    row = types.get(oid) if oid >= FIRST_MADE else None
+    if row is None:
+        return known(oid)
+    if not deep:
+        return _unknown(oid)
+    form, inner = row
+    return made(oid, form, inner, _within(inner, types, deep - 1))
+
+
+def _unknown(oid: int) -> ValueType:
     return ValueType(oid, OTHER, None, None)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from appliance.config.schema import Limits, Tls
-from appliance.lineage.catalogue import ROUTINES, Column, Routine, build, relations_query
+from appliance.lineage.catalogue import ROUTINES, TYPES, Column, Made, Routine, build, relations_query
 from appliance.lineage.relations import NO_CATALOGUE, Catalogue
 from appliance.model.errors import EnvironmentFailed, PeerError
 from appliance.model.verdict import Mask
@@ -89,8 +89,9 @@ class PostgresServices:
         query, masks, wait = relations_query(database.masks), database.masks, limits.response_timeout
         columns = await server.query(_SURELY.format(query), len(Column._fields), wait)
         routines = await server.query(_SURELY.format(ROUTINES), len(Routine._fields), wait)
+        types = await server.query(_SURELY.format(TYPES), len(Made._fields), wait)
         before = self._catalogues.get(database)
-        digest = hashlib.sha256(repr((columns, routines)).encode()).digest()
+        digest = hashlib.sha256(repr((columns, routines, types)).encode()).digest()
         try:
             if before is not None and before.digest == digest:
                 made = before.catalogue  # and so the judges that know it stay
@@ -99,6 +100,7 @@ class PostgresServices:
                     masks,
                     [Column(*_texts(row, codec)) for row in columns],
                     [Routine(*_texts(row, codec)) for row in routines],
+                    [Made(*_texts(row, codec)) for row in types],
                 )
         except (ValueError, PeerError) as error:
             raise EnvironmentFailed("upstream-catalogue", f"the database's catalogue makes no sense: {error}") from None

@@ -12,7 +12,7 @@ from appliance.lineage.relations import Catalogue
 from appliance.masking.copy import CopyFormat, CopyMasker, copy_masker
 from appliance.masking.detectors import Detector, chosen
 from appliance.masking.hiding import Token
-from appliance.masking.kinds import known
+from appliance.masking.kinds import value_type
 from appliance.masking.masker import Masker, chain
 from appliance.masking.rows import RowMasker
 from appliance.masking.values import detecting, masker
@@ -59,7 +59,7 @@ class ResultMasks:
         return {index for index, pattern in self._names if pattern.match(text)}
 
     def _hiding(self, hidden: set[int], type_oid: int, binary: bool) -> Masker | None:
-        kind = known(type_oid)
+        kind = value_type(type_oid, self.catalogue.types)
         maskers = [
             masker(self._masks[index].how, self._masks[index].paths, kind, binary, self._token)
             for index in sorted(hidden)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg.rows import tuple_row
 
-from appliance.lineage.catalogue import ROUTINES, Catalogue, Column, Routine, build, relations_query
+from appliance.lineage.catalogue import ROUTINES, TYPES, Catalogue, Column, Made, Routine, build, relations_query
 from appliance.lineage.lineage import Flow
 from appliance.model.verdict import Mask
 from tests.lineage.queries import MASKED, MASKED_NUMBERS, SCHEMA
@@ -104,7 +104,8 @@ def catalogue_of(connection: psycopg.Connection[tuple[object, ...]], masks: tupl
         ]
 
     relations = [Column(*row) for row in rows(relations_query(masks))]  # type: ignore[arg-type]
-    return build(masks, relations, [Routine(*row) for row in rows(ROUTINES)])  # type: ignore[arg-type]
+    routines = [Routine(*row) for row in rows(ROUTINES)]  # type: ignore[arg-type]
+    return build(masks, relations, routines, [Made(*row) for row in rows(TYPES)])
 
 
 def hidden(shown: Shown, catalogue: Catalogue, flow: Flow) -> list[tuple[object, ...]]:

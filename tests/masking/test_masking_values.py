@@ -14,7 +14,7 @@ from appliance.masking import kinds
 from appliance.masking.detectors import chosen
 from appliance.masking.hiding import HOWS, Token
 from appliance.masking.json_text import parse_path
-from appliance.masking.kinds import ValueType, array_of, known, made
+from appliance.masking.kinds import ValueType, array_of, known, value_type
 from appliance.masking.masker import chain
 from appliance.masking.values import detecting, masker
 
@@ -107,18 +107,69 @@ def test_what_is_no_text_says_nothing(oid: int, how: str, binary: bool) -> None:
         assert hiding.value is not None
 
 
+MADE = {
+    70000: ("e", 0),
+    70001: ("t", 0),  # citext
+    70002: ("d", 20),
+    70003: ("d", 70999),  # over a composite type
+    70004: ("r", 0),
+    70005: ("m", 0),
+    70006: ("a", 70000),
+    70007: ("d", 25),
+    70008: ("a", 70007),
+    70009: ("d", 70008),
+    70010: ("a", 70009),  # of a domain over an array
+    70011: ("d", 3802),
+    70012: ("a", 70011),
+    70013: ("d", 70013),  # no server has that
+    70014: ("a", 70002),
+}
+
+
 def test_types_that_users_made() -> None:
-    assert made(70000, "e", "E", None).kind == kinds.TEXT
-    assert made(70001, "b", "S", None).kind == kinds.TEXT  # citext
-    assert made(70002, "d", "N", INT8) == INT8
-    assert made(70003, "d", "N", None).neutral_text is None
-    assert made(70004, "r", "R", None).neutral_binary == b"\x01"
-    assert made(70005, "m", "R", None).neutral_text == b"{}"
-    assert made(70006, "c", "C", None).neutral_text is None
-    enums = made(70007, "b", "A", made(70000, "e", "E", None))
-    assert (enums.kind, enums.element, enums.element_oid) == (kinds.ARRAY, kinds.TEXT, 70000)
-    assert masker("hide", (), enums, False, TOKEN).mask(b"{sad,NULL}") == b"{***,NULL}"
-    assert enums.neutral_binary == struct.pack(">iiI", 0, 0, 70000)
+    def of(oid: int) -> ValueType:
+        return value_type(oid, MADE)
+
+    assert of(70000).kind == of(70001).kind == kinds.TEXT
+    assert (of(70002), of(70007)) == (INT8, TEXT)
+    assert of(70003).neutral_text is of(70003).neutral_binary is None
+    assert of(70004).neutral_binary == b"\x01"
+    assert of(70005).neutral_text == b"{}"
+    assert of(70099).neutral_text is of(70013).neutral_text is None
+    assert (of(70006).kind, of(70006).element, of(70006).element_oid) == (kinds.ARRAY, kinds.TEXT, 70000)
+    assert masker("hide", (), of(70006), False, TOKEN).mask(b"{sad,NULL}") == b"{***,NULL}"
+    # The server names the domain, not what it is over
+    assert of(70008).neutral_binary == struct.pack(">iiI", 0, 0, 70007)
+    assert masker("hide", (), of(70008), True, TOKEN).mask(array([b"x"], 70007)) == array([b"***"], 70007)
+    assert masker("hide", (), of(70010), False, TOKEN).mask(b'{"{x}"}') == b"{}"
+    assert masker("token", ("$.a",), of(70010), True, TOKEN).mask(b"x") == struct.pack(">iiI", 0, 0, 70009)
+    json_of = masker("hide", ("$.a",), of(70012), False, TOKEN)
+    assert json_of.mask(b'{"{\\"a\\": \\"x\\"}"}') == b'{"{\\"a\\": \\"***\\"}"}'
+    hits = detecting(chosen(("credit-card",)), "hide", of(70014), False, TOKEN)
+    assert hits is not None
+    assert hits.mask(b"{1,%d}" % CARD) == b"{1,0}"
+
+
+def test_no_row_changes_what_is_known_of_the_servers_own_types() -> None:
+    assert value_type(17, {17: ("t", 0)}) == BYTEA
+
+
+OIDS = range(70000, 70007)
+TYPES = st.dictionaries(
+    st.sampled_from(OIDS), st.tuples(st.sampled_from("demrtax"), st.sampled_from([0, 25, 3802, *OIDS]))
+)
+VALUE = st.text(alphabet='{}[]()",:\\c1', max_size=8).map(lambda text: text.encode())
+
+
+@given(TYPES, VALUE, st.booleans(), st.sampled_from(HOWS))
+def test_whatever_a_type_is_said_to_be_its_value_is_hidden(
+    types: dict[int, tuple[str, int]], around: bytes, binary: bool, how: str
+) -> None:
+    """Also if it has become another since."""
+    for oid in (*types, 70007):
+        out = masker(how, (), value_type(oid, types), binary, TOKEN)
+        for value in (around + b"canary" + around, array([b"canary", around], oid), array([around + b"canary"], 25)):
+            assert b"canary" not in (out.mask(value) or b"")
 
 
 # --- JSON ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from appliance.lineage.scopes import Columns, Taint
+from appliance.lineage.scopes import CLEAN, Columns, Taint
 
 NONE: Final = -1
 
@@ -102,21 +102,22 @@ class Catalogue:
         """The mask of a result's column by its origin in RowDescription, or -1.
 
         `number` 0 with an oid is a whole row of that relation: it is masked if any column is. Where several masks meet
-        in one column (a view that computes from two), the first of the plan is told; `masks_of` has all.
+        in one column (a view that computes from two), the first of the plan is told; `taint_of` has all.
         """
-        masks = self.masks_of(oid, number)
+        masks = self.taint_of(oid, number).all()
         return (masks & -masks).bit_length() - 1 if masks else NONE
 
-    def masks_of(self, oid: int, number: int) -> int:
+    def taint_of(self, oid: int, number: int) -> Taint:
+        """The masks whose columns it is, and those from whose columns it is made."""
         relation = self._by_oid.get(oid)
         if relation is None:
-            return 0
+            return CLEAN
         if number == 0:
-            return relation.columns(certain=True).masks()
+            return Taint(0, relation.columns(certain=True).masks())
         try:
-            return relation.taints[relation.numbers.index(number)].all()
-        except ValueError:
-            return 0 if number < 0 else relation.columns(certain=True).masks()  # a column newer than the catalogue
+            return relation.taints[relation.numbers.index(number)]
+        except ValueError:  # a system's, or one that is newer than the catalogue
+            return CLEAN if number < 0 else Taint(0, relation.columns(certain=True).masks())
 
 
 NO_CATALOGUE: Final = Catalogue()

@@ -47,10 +47,13 @@ class ResultMasks:
         return RowMasker(columns) if any(columns) else None
 
     def _column(self, field: m.Field, unnamed: tuple[int, ...]) -> Masker | None:
-        hidden = _indexes(self.catalogue.masks_of(field.table_oid, field.attribute))
-        if not field.table_oid:
-            hidden.update(unnamed)
-        return self._hiding(hidden | self._named(field.name), field.type_oid, field.format == m.BINARY)
+        taint = self.catalogue.taint_of(field.table_oid, field.attribute)
+        hidden, made = _indexes(taint.passed), _indexes(taint.made)
+        if field.table_oid:
+            hidden |= self._named(field.name)
+        else:
+            made.update(unnamed, self._named(field.name))
+        return self._hiding(hidden, made, field.type_oid, field.format == m.BINARY)
 
     def _named(self, name: bytes) -> set[int]:
         if not self._names:
@@ -58,11 +61,12 @@ class ResultMasks:
         text = name.decode(self.codec, "replace").lower()
         return {index for index, pattern in self._names if pattern.match(text)}
 
-    def _hiding(self, hidden: set[int], type_oid: int, binary: bool) -> Masker | None:
+    def _hiding(self, hidden: set[int], made: set[int], type_oid: int, binary: bool) -> Masker | None:
+        """`made`: masks that hide what is computed: its form is not the column's, so no paths lead through it."""
         kind = value_type(type_oid, self.catalogue.types)
         maskers = [
-            masker(self._masks[index].how, self._masks[index].paths, kind, binary, self._token)
-            for index in sorted(hidden)
+            masker(self._masks[index].how, () if index in made else self._masks[index].paths, kind, binary, self._token)
+            for index in sorted(hidden | made)
         ]
         for mask, detectors in self._detectors:
             one = detecting(detectors, mask.how, kind, binary, self._token)
@@ -82,10 +86,14 @@ class ResultMasks:
         names = options.columns if len(options.columns) == columns else ()
         hiding: list[Masker | None] = []
         for index in range(columns):
-            hidden = set(output[index].passes | output[index].expressions) if touched and output is not None else set()
+            hidden: set[int] = set()
+            made: set[int] = set()
+            if touched and output is not None:
+                hidden.update(output[index].passes)
+                made.update(output[index].expressions)
             if names:
-                hidden |= self._named(names[index].encode(self.codec, "replace"))
-            hiding.append(self._hiding(hidden, 0 if binary else _TEXT_OID, binary))
+                made |= self._named(names[index].encode(self.codec, "replace")) - hidden
+            hiding.append(self._hiding(hidden, made, 0 if binary else _TEXT_OID, binary))
         return CopyRows(copy_masker(_format_of(options, names, columns, self.codec), hiding)) if any(hiding) else None
 
 

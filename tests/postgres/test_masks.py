@@ -21,6 +21,9 @@ insert into people select n, 'name' || n, '{_CANARY}' || n || '@x.test', '{_CANA
         jsonb_build_array(jsonb_build_object('word', '{_CANARY}'), n)) from generate_series(1, 3) n;
 create view mail as select n, email as address from people;
 create table notes (n int, body text); insert into notes values (1, 'ask {_CANARY}@example.com, not me');
+create table docs (n int, body jsonb, payload jsonb);
+insert into docs select 1, about, about from people where n = 1;
+create view words as select body->'key' as inside, body as whole from docs;
 create schema own authorization app;
 grant all on all tables in schema public to app;
 """
@@ -28,6 +31,13 @@ _MASKS = [
     {"name": "mail", "columns": ["public.people.email", "public.people.mails", "public.people.sums"]},
     {"name": "card", "columns": ["public.people.card"], "how": "token", "expressions": "mask", "probing": "allow"},
     {"name": "key", "columns": ["public.people.about"], "paths": ["$.key.word", "$.list[*].word"]},
+    {
+        "name": "part",
+        "columns": ["public.docs.body"],
+        "paths": ["$.key.word", "$.list[*].word"],
+        "expressions": "mask",
+    },
+    {"name": "called", "names": ["payload"], "paths": ["$.key.word", "$.list[*].word"], "expressions": "mask"},
     {"name": "found", "detect": ["email"]},
 ]
 # What docs/policy.md says that pg_dump needs
@@ -96,6 +106,33 @@ go("select address from mail where n = 1", binary={binary})
     assert about == {"who": "name1", "key": {"word": "***"}, "list": [{"word": "***"}, 1]}
     assert (body, several) == ("ask ***, not me", ["ask ***, not me"])
     assert address == "***"
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
+def test_paths_lead_through_the_column_itself_and_nothing_that_is_computed_from_it(spine: Spine, binary: bool) -> None:
+    """What is computed has another form: a path would miss what it is meant to hide."""
+    around = [
+        "select body->'key' from docs",
+        "select body->'key'->'word' from docs",
+        "select to_jsonb(d)->'body' from docs d",
+        "select inside from words",
+        "select payload->'key' as payload from docs",
+        "select body->'key' as payload from docs",
+        "select jsonb_agg(body) from docs",
+    ]
+    code = f"""
+for what in ["select body, payload from docs", "select whole, whole from words", *{around!r}]:
+    go(what, binary={binary})
+for what in {around!r}:
+    with connection.cursor().copy(f"copy ({{what}}) to stdout") as copy:
+        seen.append(b"".join(bytes(part) for part in copy).decode())
+"""
+    (plain,), (view,), *computed = _seen(spine, code)
+    shown = {"who": "name1", "key": {"word": "***"}, "list": [{"word": "***"}, 1]}
+    assert (plain, view) == ([shown, shown], [shown, shown])
+    rows, copies = computed[: len(around)], computed[len(around) :]
+    assert len(copies) == len(around)
+    assert all("name1" not in json.dumps(each) for each in (*rows, *copies))
 
 
 def test_tokens_are_the_same_for_the_same(spine: Spine) -> None:

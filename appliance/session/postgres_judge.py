@@ -17,7 +17,7 @@ from appliance.model.errors import Denied, PeerError
 from appliance.model.recurring import Recurring
 from appliance.model.verdict import PostgresPlan, SqlOperation, Verdict
 from appliance.policy.statements import function_pattern
-from appliance.session.sql_operation import fast_path, operation_of, unparsed
+from appliance.session.sql_operation import fast_path, operation_of, server_first, unparsed
 from appliance.sql.copy import CopyOptions, copy_options
 from appliance.sql.normal import normal
 from appliance.sql.shape import shape
@@ -79,6 +79,7 @@ class Judge:
     def __init__(self, decider: Decider, plan: PostgresPlan, setting: Setting, catalogue: Catalogue) -> None:
         self.decider = decider
         self._plan = plan
+        self._server_first = server_first(plan)
         self._opaque = [re.compile(function_pattern(glob)) for glob in plan.opaque_functions]
         self._setting = setting
         self._any_text = setting.codec == "utf-8"  # elsewhere `normal` is sure of ASCII only
@@ -117,7 +118,7 @@ class Judge:
         try:
             words = text.decode(setting.codec)
             utf8 = words.encode()
-            found = statements(utf8)
+            found = statements(utf8, server_first=self._server_first)
             flows = () if self.catalogue.is_empty else lineage(words, self.catalogue, self._plan.search_path)
         except (UnicodeDecodeError, PeerError) as error:
             verdict = self.decider.verdict(unparsed(setting.database, setting.user, setting.credentials))

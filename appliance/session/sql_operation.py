@@ -95,6 +95,12 @@ def operation_of(
     )
 
 
+def server_first(plan: PostgresPlan) -> bool:
+    """Whether a name without a schema that the server has is the server's: the path is policy's, and pg_catalog is not
+    named behind another."""
+    return bool(plan.search_path) and "pg_catalog" not in plan.search_path[1:]
+
+
 def unparsed(database: str, user: str, credentials: tuple[str, ...] = ()) -> SqlOperation:
     """The operation of a text that cannot be read as SQL."""
     return _bare("unparsed", (), database, user, credentials)

@@ -4,11 +4,13 @@ all that is remembered."""
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from appliance.lineage.relations import NO_CATALOGUE, Catalogue, Relation
 from appliance.lineage.scopes import Taint
 from appliance.model.verdict import Mask, PostgresPlan, SqlOperation, Verdict
 from appliance.session.postgres_judge import Judge, Setting
+from appliance.sql.dangers import SETTING_MARKS
 
 _USERS = Relation("public", "users", 1, ("id", "email"), (1, 2), (Taint(0, 0), Taint(1, 0)), (True, True))
 _MASKED = PostgresPlan(masks=(Mask("mail", columns=("public.users.email",), expressions="mask", probing="allow"),))
@@ -75,6 +77,39 @@ def test_a_masked_value_is_not_put_into_a_setting(text: bytes) -> None:
     judge = _judge(plan=_MASKED, catalogue=Catalogue([_USERS]))
     assert judge.judge(text)[0].verdict.decision == "deny"
     assert judge.judge(b"select set_config('app.x', 'y', false)")[0].allowed
+
+
+_NAMED = "select set_config(name, '{}', false) from pg_settings where name = '{}'"
+_CONSTANT = "select set_config('{1}', '{0}', false)"
+
+
+@pytest.mark.parametrize("setting", [*SETTING_MARKS, "restrict_nonsystem_relation_kind", "app.x"])
+@pytest.mark.parametrize("value", ["", "on", "off", "utf8", "view, foreign-table"])
+def test_a_setting_that_a_condition_names_is_ruled_as_the_constant(setting: str, value: str) -> None:
+    for judge in (_judge(), _judge(plan=_MASKED, catalogue=Catalogue([_USERS]))):
+        named, constant = (judge.judge(form.format(value, setting).encode())[0] for form in (_NAMED, _CONSTANT))
+        assert named.verdict == constant.verdict
+        one, other = judge.decider.asked  # type: ignore[attr-defined]
+        assert (one.functions, one.marks) == (other.functions, other.marks)
+
+
+@pytest.mark.parametrize(
+    ("path", "setting", "allowed"),
+    [
+        (("public",), "restrict_nonsystem_relation_kind", True),
+        (("pg_catalog", "public"), "restrict_nonsystem_relation_kind", True),
+        (("public", "pg_catalog"), "restrict_nonsystem_relation_kind", False),
+        ((), "restrict_nonsystem_relation_kind", False),
+        (("public",), "search_path", False),
+        (("public",), "role", False),
+        (("public",), "a' or name = 'search_path", False),
+    ],
+)
+def test_what_a_setting_could_lead_to_may_show_what_is_masked(
+    path: tuple[str, ...], setting: str, allowed: bool
+) -> None:
+    judge = _judge(plan=replace(_MASKED, search_path=path), catalogue=Catalogue([_USERS]))
+    assert judge.judge(_NAMED.format("view", setting).encode())[0].allowed == allowed
 
 
 def test_a_function_by_its_number_shows_nothing_where_anything_is_masked() -> None:

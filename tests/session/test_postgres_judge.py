@@ -112,6 +112,44 @@ def test_what_a_setting_could_lead_to_may_show_what_is_masked(
     assert judge.judge(_NAMED.format("view", setting).encode())[0].allowed == allowed
 
 
+@pytest.mark.parametrize(
+    ("name", "opaque", "allowed"),
+    [
+        ("query_to_xml", "pg_catalog.query_to_xml", True),
+        ("pg_catalog.query_to_xml", "pg_catalog.query_to_xml", True),
+        ("query_to_xml", "*.query_to_xml", True),
+        ("query_to_xml", "public.*", False),
+        ("pg_catalog.query_to_xml", "public.*", False),
+        ("public.query_to_xml", "public.*", True),
+        ("total", "public.*", True),
+        ("total", "pg_catalog.*", False),
+        ("pg_of_a_later_version", "public.*", False),
+        ("pg_of_a_later_version", "*", True),
+        ("ts_stat", "pg_catalog.ts_stat", False),
+        ("ts_stat", "*.ts_stat", True),
+    ],
+)
+def test_a_function_of_the_servers_own_name_is_the_servers(name: str, opaque: str, allowed: bool) -> None:
+    """And where the database has one of that name, too, it may be either."""
+    catalogue = Catalogue([_USERS], own_functions=frozenset(("ts_stat",)))
+    judge = _judge(plan=replace(_MASKED, opaque_functions=(opaque,)), catalogue=catalogue)
+    assert judge.judge(f"select {name}('x')".encode())[0].allowed == allowed
+    for path in ((), ("public", "pg_catalog")):
+        judge = _judge(plan=replace(_MASKED, opaque_functions=(opaque,), search_path=path), catalogue=catalogue)
+        if not opaque.startswith("*"):
+            assert not judge.judge(b"select query_to_xml('x')")[0].allowed
+
+
+@pytest.mark.parametrize("schema", ["app", "public"])
+def test_the_users_own_schema_is_on_the_path(schema: str) -> None:
+    users = Relation(schema, "users", 1, ("id", "email"), (1, 2), (Taint(0, 0), Taint(1, 0)), (True, True))
+    plan = replace(_MASKED, search_path=("$user", "public"), opaque_functions=("app.total",))
+    judge = _judge(plan=plan, catalogue=Catalogue([users]))
+    assert judge.judge(b"select upper(email) from users")[0].unnamed == (0,)
+    judge = _judge(plan=replace(plan, search_path=("$user",)), catalogue=Catalogue([users]))
+    assert judge.judge(b"select total(1)")[0].allowed
+
+
 def test_a_function_by_its_number_shows_nothing_where_anything_is_masked() -> None:
     assert _judge(plan=_MASKED).fastpath(1).verdict.decision == "deny"
     assert _judge(plan=PostgresPlan(masks=(Mask("ids", detect=("email",)),))).fastpath(1).verdict.decision == "deny"

@@ -17,7 +17,7 @@ from appliance.model.ids import JobId, PrincipalName
 from appliance.model.verdict import AnyOperation, Destination, Operation, PostgresPlan, SqlOperation
 from appliance.policy.engine import Policy, subject_of
 from appliance.policy.explain import Explanation, explain
-from appliance.session.sql_operation import operation_of, unparsed
+from appliance.session.sql_operation import operation_of, server_first, unparsed
 from appliance.sql.statements import Unparsed, statements
 from appliance.wire.names import canonical_host, literal_of, split_host_port
 from appliance.wire.target import parse_target, query_names, query_pieces, split_absolute
@@ -108,7 +108,7 @@ def _database(ask: ExplainAsk) -> tuple[Destination, str, str]:
 def _statement(plan: PostgresPlan, ask: ExplainAsk, user: str, database: str) -> SqlOperation:
     credentials = tuple(sorted(set(ask.credentials)))
     try:
-        found = statements(ask.sql)
+        found = statements(ask.sql, server_first=server_first(plan))
     except Unparsed:
         return unparsed(database, user, credentials)
     if len(found) != 1:

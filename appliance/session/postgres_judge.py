@@ -16,8 +16,15 @@ from appliance.lineage.relations import Catalogue
 from appliance.model.errors import Denied, PeerError
 from appliance.model.recurring import Recurring
 from appliance.model.verdict import PostgresPlan, SqlOperation, Verdict
-from appliance.policy.statements import function_pattern
-from appliance.session.sql_operation import fast_path, operation_of, unparsed
+from appliance.policy.statements import function_pattern, part_of
+from appliance.session.sql_operation import (
+    fast_path,
+    functions_named,
+    operation_of,
+    search_path,
+    server_first,
+    unparsed,
+)
 from appliance.sql.copy import CopyOptions, copy_options
 from appliance.sql.normal import normal
 from appliance.sql.shape import shape
@@ -79,6 +86,8 @@ class Judge:
     def __init__(self, decider: Decider, plan: PostgresPlan, setting: Setting, catalogue: Catalogue) -> None:
         self.decider = decider
         self._plan = plan
+        self._schemas = search_path(plan, setting.user)
+        self._server_first = server_first(plan)
         self._opaque = [re.compile(function_pattern(glob)) for glob in plan.opaque_functions]
         self._setting = setting
         self._any_text = setting.codec == "utf-8"  # elsewhere `normal` is sure of ASCII only
@@ -117,8 +126,8 @@ class Judge:
         try:
             words = text.decode(setting.codec)
             utf8 = words.encode()
-            found = statements(utf8)
-            flows = () if self.catalogue.is_empty else lineage(words, self.catalogue, self._plan.search_path)
+            found = statements(utf8, server_first=self._server_first)
+            flows = () if self.catalogue.is_empty else lineage(words, self.catalogue, self._schemas)
         except (UnicodeDecodeError, PeerError) as error:
             verdict = self.decider.verdict(unparsed(setting.database, setting.user, setting.credentials))
             if verdict.decision != "allow" and isinstance(error, PeerError):
@@ -179,8 +188,14 @@ class Judge:
         return verdict, tuple(sorted(flow.expressions))
 
     def _may_be_opaque(self, name: str) -> bool:
-        names = [name] if "." in name else [f"{schema}.{name}" for schema in self._plan.search_path]
-        return bool(names) and all(any(each.search(full) for each in self._opaque) for full in names)
+        names = [name]
+        if "." not in name:
+            if not self._schemas:
+                return False
+            names = functions_named(name, self._schemas)
+            if name in self.catalogue.own_functions or not self._server_first:  # its arguments may fit better there
+                names += [f"{part_of(schema)}.{part_of(name)}" for schema in self._schemas]
+        return all(any(each.search(full) for each in self._opaque) for full in names)
 
     def _masked(self, name: str, reason: str) -> Verdict:
         return Verdict("deny", f"{self._setting.destination}/mask-{name}", reason)

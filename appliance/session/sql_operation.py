@@ -68,7 +68,7 @@ def operation_of(
     (server_encoding) is UTF8, so that names that are not ASCII are folded there as they are here. EXECUTE is its
     arguments only: what it executes is a statement of its own, which the session asks about, too.
     """
-    schemas = tuple(user if schema == "$user" else schema for schema in plan.search_path) or (UNKNOWN,)
+    schemas = search_path(plan, user) or (UNKNOWN,)
     marks = set(statement.marks)
     if "reset" in marks:
         keeps_role = statement.command == "reset" and "all" in marks  # SET ROLE and its like are not for RESET ALL
@@ -88,11 +88,22 @@ def operation_of(
         reads=reads,
         writes=writes,
         columns=_columns(statement.columns, {*reads, *writes}, schemas),
-        functions=_sorted(full for name in statement.functions for full in _function(name, schemas)),
+        functions=_sorted(full for name in statement.functions for full in functions_named(name, schemas)),
         where=statement.where and "where-constant" not in marks,
         marks=_sorted(marks),
         credentials=_sorted(credentials),
     )
+
+
+def search_path(plan: PostgresPlan, user: str) -> tuple[str, ...]:
+    """The schemas that a name without one is looked up in; none: the agent chooses them."""
+    return tuple(user if schema == "$user" else schema for schema in plan.search_path)
+
+
+def server_first(plan: PostgresPlan) -> bool:
+    """Whether a name without a schema that the server has is the server's: the path is policy's, and pg_catalog is not
+    named behind another."""
+    return bool(plan.search_path) and "pg_catalog" not in plan.search_path[1:]
 
 
 def unparsed(database: str, user: str, credentials: tuple[str, ...] = ()) -> SqlOperation:
@@ -148,8 +159,9 @@ def _columns(
     return _sorted(found)
 
 
-def _function(name: str, schemas: tuple[str, ...]) -> list[str]:
-    """`name` is "name" or "schema.name", "operator(+)" or "operator(schema.+)"; pg_catalog is left out."""
+def functions_named(name: str, schemas: tuple[str, ...]) -> list[str]:
+    """The functions that a name may mean: "name" or "schema.name", "operator(+)" or "operator(schema.+)"; pg_catalog is
+    left out."""
     before, schema, last = "", "", name
     if name.startswith("operator("):
         before, last = "operator(", name[len("operator(") : -1]

@@ -69,6 +69,8 @@ FUNCTION_MARKS: Final = _by_function()
 ALL_OF_SETTINGS: Final = frozenset(
     ("search-path", "role", "standard-conforming-strings", "client-encoding", "set-other")
 )
+ANY_SETTING: Final = ALL_OF_SETTINGS | {"dynamic"}  # which one is not known
+SETTINGS_VIEW: Final = "pg_settings"  # an UPDATE of it sets; set_config may take a name from it: `by_name`
 
 # Settings that change what a text means, or who asks. Everything else is "set-other".
 SETTING_MARKS: Final[dict[str, str]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from appliance.sql.dangers import ALL_OF_SETTINGS
+from appliance.sql.dangers import ALL_OF_SETTINGS, ANY_SETTING, SETTINGS_VIEW
 from appliance.sql.grammar import Node, constant_text, node_of, nodes_of, strings, text_of, unwrap
 from appliance.sql.reading import Handler, Reading, Relation, Scope
 
@@ -126,6 +126,8 @@ def _altered(kind: str, field: str) -> Handler:
 
     def read(reading: Reading, node: Node, scope: Scope) -> None:
         _written(reading, node_of(node, "relation"))
+        if text_of(node, "newname") == SETTINGS_VIEW:
+            reading.marks |= ANY_SETTING
         thing = node_of(node, "object")
         _objects(reading, text_of(node, field), [thing] if thing is not None else [])
 

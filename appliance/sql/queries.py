@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from appliance.sql.dangers import ALL_OF_SETTINGS, OPERATORS, ROW_FUNCTIONS
+from appliance.sql.dangers import ANY_SETTING, OPERATORS, ROW_FUNCTIONS
 from appliance.sql.grammar import Node, Value, constant_text, node_of, nodes_of, strings, text_of, unwrap
 from appliance.sql.reading import Handler, Reading, Relation, Scope, is_star
 
@@ -76,8 +76,6 @@ def _update(reading: Reading, node: Node, scope: Scope) -> None:
     reading.assigned(target, nodes_of(node, "targetList"), scope)
     _condition(reading, node, target, scope)
     reading.returning(node, target, scope)
-    if target.name == "pg_settings":  # its rule calls set_config
-        reading.marks |= ALL_OF_SETTINGS | {"dynamic"}
     if _mentions_columns(node.get("targetList")):
         reading.reads.add(target)
 
@@ -220,7 +218,7 @@ def _func_call(reading: Reading, node: Node, scope: Scope) -> None:
     if name == "set_config":
         setting = _constant(arguments)
         if setting is None:
-            reading.marks |= ALL_OF_SETTINGS | {"dynamic"}
+            reading.marks |= ANY_SETTING
         else:
             reading.setting(setting, constant_text(arguments[1]))
     if len(arguments) == 1 and unwrap(arguments[0])[0] == "ColumnRef":

@@ -12,8 +12,8 @@ Marks, beside the command, the relations and the functions:
                            what functions (and COPY, LOAD) reach: `appliance.sql.dangers`
     search-path, role, standard-conforming-strings, client-encoding, set-other
                            a setting of that kind changes, by SET, RESET, DISCARD ALL, set_config, ALTER … SET or a
-                           function's SET; set_config of a name that is computed has them all, and so has UPDATE
-                           pg_settings
+                           function's SET; set_config of a name that is computed has them all, and so has a change of
+                           pg_settings (its rule calls set_config) and what makes a relation of that name
     reset                  … and it goes back to what it was at the start of the session (RESET, SET … TO DEFAULT)
     set-transaction        SET TRANSACTION, SET SESSION CHARACTERISTICS
     all                    it is about all there are: DEALLOCATE ALL, CLOSE ALL, UNLISTEN *, RESET ALL, DISCARD ALL,
@@ -39,7 +39,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from appliance.sql.by_name import spelled_out
 from appliance.sql.commands import command_of, is_all, name_of
+from appliance.sql.dangers import ANY_SETTING, SETTINGS_VIEW
 from appliance.sql.definitions import DEFINITIONS
 from appliance.sql.grammar import (
     MAX_BYTES,
@@ -74,8 +76,11 @@ class Statement(NamedTuple):
     end: int
 
 
-def statements(text: str | bytes, max_bytes: int = MAX_BYTES) -> tuple[Statement, ...]:
-    """The statements of a text in UTF-8; none for a text of blanks, comments and semicolons. Raises `Unparsed`."""
+def statements(text: str | bytes, max_bytes: int = MAX_BYTES, *, server_first: bool = False) -> tuple[Statement, ...]:
+    """The statements of a text in UTF-8; none for a text of blanks, comments and semicolons. Raises `Unparsed`.
+
+    `server_first`: no schema of the search path comes before pg_catalog.
+    """
     if isinstance(text, str):
         try:
             text = text.encode()
@@ -84,6 +89,8 @@ def statements(text: str | bytes, max_bytes: int = MAX_BYTES) -> tuple[Statement
     found: list[Statement] = []
     for raw in raw_statements(text, max_bytes):
         kind, node = unwrap(node_of(raw, "stmt"))
+        if server_first and kind == "SelectStmt":
+            node = spelled_out(node)
         start = number_of(raw, "stmt_location")
         end = start + number_of(raw, "stmt_len") if number_of(raw, "stmt_len") else len(text)
         marks = {"backslash"} if b"\\" in text[start:end] else set()
@@ -109,6 +116,8 @@ def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> 
         functions.update(statement.functions)
         marks.update(statement.marks)
         unbounded = unbounded or (statement.command in ("update", "delete") and not statement.where)
+    if any(relation.name == SETTINGS_VIEW for relation in writes):
+        marks |= ANY_SETTING
     if _goes_back(kind, node):
         marks.add("reset")
     if is_all(kind, node):

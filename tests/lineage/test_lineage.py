@@ -191,6 +191,7 @@ SELECT pg_catalog.lower(name), now() FROM users | | | | |
 SELECT public.lower(name) FROM users | | | | | public.lower
 SELECT query_to_xml('select 1', true, true, '') | | | | | query_to_xml
 SELECT set_config('search_path', '', false) | | | | | set_config
+SELECT set_config(name, 'a', false) FROM pg_settings WHERE name = 'b' | | | | | set_config
 SELECT set_config('app.x', email, false) FROM users | | 0 | | 0 | set_config
 SELECT pg_notify('c', email) FROM users | | 0 | | 0 |
 SELECT setval('s', ssn) FROM users | | 1 | | 1 |

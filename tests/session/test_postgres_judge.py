@@ -4,11 +4,13 @@ all that is remembered."""
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from appliance.lineage.relations import NO_CATALOGUE, Catalogue, Relation
 from appliance.lineage.scopes import Taint
 from appliance.model.verdict import Mask, PostgresPlan, SqlOperation, Verdict
 from appliance.session.postgres_judge import Judge, Setting
+from appliance.sql.dangers import SETTING_MARKS
 
 _USERS = Relation("public", "users", 1, ("id", "email"), (1, 2), (Taint(0, 0), Taint(1, 0)), (True, True))
 _MASKED = PostgresPlan(masks=(Mask("mail", columns=("public.users.email",), expressions="mask", probing="allow"),))
@@ -75,6 +77,77 @@ def test_a_masked_value_is_not_put_into_a_setting(text: bytes) -> None:
     judge = _judge(plan=_MASKED, catalogue=Catalogue([_USERS]))
     assert judge.judge(text)[0].verdict.decision == "deny"
     assert judge.judge(b"select set_config('app.x', 'y', false)")[0].allowed
+
+
+_NAMED = "select set_config(name, '{}', false) from pg_settings where name = '{}'"
+_CONSTANT = "select set_config('{1}', '{0}', false)"
+
+
+@pytest.mark.parametrize("setting", [*SETTING_MARKS, "restrict_nonsystem_relation_kind", "app.x"])
+@pytest.mark.parametrize("value", ["", "on", "off", "utf8", "view, foreign-table"])
+def test_a_setting_that_a_condition_names_is_ruled_as_the_constant(setting: str, value: str) -> None:
+    for judge in (_judge(), _judge(plan=_MASKED, catalogue=Catalogue([_USERS]))):
+        named, constant = (judge.judge(form.format(value, setting).encode())[0] for form in (_NAMED, _CONSTANT))
+        assert named.verdict == constant.verdict
+        one, other = judge.decider.asked  # type: ignore[attr-defined]
+        assert (one.functions, one.marks) == (other.functions, other.marks)
+
+
+@pytest.mark.parametrize(
+    ("path", "setting", "allowed"),
+    [
+        (("public",), "restrict_nonsystem_relation_kind", True),
+        (("pg_catalog", "public"), "restrict_nonsystem_relation_kind", True),
+        (("public", "pg_catalog"), "restrict_nonsystem_relation_kind", False),
+        ((), "restrict_nonsystem_relation_kind", False),
+        (("public",), "search_path", False),
+        (("public",), "role", False),
+        (("public",), "a' or name = 'search_path", False),
+    ],
+)
+def test_what_a_setting_could_lead_to_may_show_what_is_masked(
+    path: tuple[str, ...], setting: str, allowed: bool
+) -> None:
+    judge = _judge(plan=replace(_MASKED, search_path=path), catalogue=Catalogue([_USERS]))
+    assert judge.judge(_NAMED.format("view", setting).encode())[0].allowed == allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "opaque", "allowed"),
+    [
+        ("query_to_xml", "pg_catalog.query_to_xml", True),
+        ("pg_catalog.query_to_xml", "pg_catalog.query_to_xml", True),
+        ("query_to_xml", "*.query_to_xml", True),
+        ("query_to_xml", "public.*", False),
+        ("pg_catalog.query_to_xml", "public.*", False),
+        ("public.query_to_xml", "public.*", True),
+        ("total", "public.*", True),
+        ("total", "pg_catalog.*", False),
+        ("pg_of_a_later_version", "public.*", False),
+        ("pg_of_a_later_version", "*", True),
+        ("ts_stat", "pg_catalog.ts_stat", False),
+        ("ts_stat", "*.ts_stat", True),
+    ],
+)
+def test_a_function_of_the_servers_own_name_is_the_servers(name: str, opaque: str, allowed: bool) -> None:
+    """And where the database has one of that name, too, it may be either."""
+    catalogue = Catalogue([_USERS], own_functions=frozenset(("ts_stat",)))
+    judge = _judge(plan=replace(_MASKED, opaque_functions=(opaque,)), catalogue=catalogue)
+    assert judge.judge(f"select {name}('x')".encode())[0].allowed == allowed
+    for path in ((), ("public", "pg_catalog")):
+        judge = _judge(plan=replace(_MASKED, opaque_functions=(opaque,), search_path=path), catalogue=catalogue)
+        if not opaque.startswith("*"):
+            assert not judge.judge(b"select query_to_xml('x')")[0].allowed
+
+
+@pytest.mark.parametrize("schema", ["app", "public"])
+def test_the_users_own_schema_is_on_the_path(schema: str) -> None:
+    users = Relation(schema, "users", 1, ("id", "email"), (1, 2), (Taint(0, 0), Taint(1, 0)), (True, True))
+    plan = replace(_MASKED, search_path=("$user", "public"), opaque_functions=("app.total",))
+    judge = _judge(plan=plan, catalogue=Catalogue([users]))
+    assert judge.judge(b"select upper(email) from users")[0].unnamed == (0,)
+    judge = _judge(plan=replace(plan, search_path=("$user",)), catalogue=Catalogue([users]))
+    assert judge.judge(b"select total(1)")[0].allowed
 
 
 def test_a_function_by_its_number_shows_nothing_where_anything_is_masked() -> None:

@@ -7,7 +7,7 @@ import pytest
 from appliance.model.verdict import Verdict
 from appliance.policy.engine import Policy
 from appliance.policy.statements import COMMANDS, HARMLESS_MARKS, OTHER_MARKS
-from appliance.session.sql_operation import operation_of, unparsed
+from appliance.session.sql_operation import operation_of, server_first, unparsed
 from appliance.sql.commands import COMMANDS as WORDS
 from appliance.sql.dangers import ALL_OF_SETTINGS, FUNCTION_MARKS
 from appliance.sql.statements import Unparsed, statements
@@ -27,7 +27,7 @@ def judged(p: Policy, text: str) -> Verdict:
     plan = p.plan(claims(), sql_place())
     assert plan.postgres is not None
     try:
-        (statement,) = statements(text)
+        (statement,) = statements(text, server_first=server_first(plan.postgres))
         operation = operation_of(statement, plan.postgres, "shop", "app", (), is_utf8=True)
     except Unparsed:
         operation = unparsed("shop", "app")
@@ -47,6 +47,7 @@ ALLOWED = """
     SELECT nextval('s')
     SELECT pg_advisory_unlock_all()
     SELECT set_config('app.user', '3', true)
+    SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'
     SELECT * FROM pg_catalog.pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
     SELECT format_type(atttypid, atttypmod), pg_get_expr(adbin, adrelid) FROM pg_attribute, pg_attrdef
     SELECT * FROM information_schema.columns
@@ -91,6 +92,9 @@ REFUSED = """
     SELECT pg_notify('a', 'b')
     SELECT set_config('search_path', 'secret', false)
     SELECT set_config($1, 'secret', false)
+    SELECT set_config(name, 'secret', false) FROM pg_settings WHERE name = 'search_path'
+    SELECT set_config(name, 'admin', false) FROM pg_settings WHERE name = 'role'
+    SELECT set_config(name, 'secret', false) FROM pg_settings WHERE name = 'work_mem' OR name = 'search_path'
     EXECUTE p(pg_read_file('/etc/passwd'))
     SELECT * FROM pg_stats
     SELECT * FROM pg_stat_activity

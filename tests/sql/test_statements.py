@@ -350,6 +350,13 @@ def test_functions(text: str, functions: str) -> None:
         ("select set_config('roleX'::char(4)::text, 'a', false)", f"dynamic {SETTINGS} set-config"),
         ("select U&\"set\\005fconfig\"('role', 'a', false)", "backslash role set-config"),
         ("update pg_settings set setting = 'a' where name = 'search_path'", f"dynamic {SETTINGS}"),
+        ("create temp table pg_settings (name char(20))", f"dynamic {SETTINGS} temporary"),
+        ("create view pg_temp.pg_settings as select 'role' as name", f"dynamic {SETTINGS} temporary"),
+        ("select 1 as name into temp pg_settings", f"dynamic into {SETTINGS} temporary"),
+        ("alter table t rename to pg_settings", f"dynamic {SETTINGS}"),
+        ("alter materialized view t rename to pg_settings", f"dynamic {SETTINGS}"),
+        ("alter table s.pg_settings set schema t", f"dynamic {SETTINGS}"),
+        ("insert into s.pg_settings values ('role')", f"dynamic {SETTINGS}"),
         (
             "with x as (select * from (select set_config('role', 'a', true)) y) select 1 from x",
             "cte role set-config subquery",

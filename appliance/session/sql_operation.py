@@ -97,7 +97,8 @@ def operation_of(
 
 def search_path(plan: PostgresPlan, user: str) -> tuple[str, ...]:
     """The schemas that a name without one is looked up in; none: the agent chooses them."""
-    return tuple(user if schema == "$user" else schema for schema in plan.search_path)
+    own = plan.role or user  # documentation, search_path: the name that CURRENT_USER returns
+    return tuple(own if schema == "$user" else schema for schema in plan.search_path)
 
 
 def server_first(plan: PostgresPlan) -> bool:

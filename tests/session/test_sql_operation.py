@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from appliance.model.verdict import PostgresPlan, SqlOperation
 from appliance.policy.statements import part_of, relation_pattern
@@ -48,6 +49,7 @@ FREE = PostgresPlan(search_path=())
     [
         (Name("a", "t"), PLAN, ("a.t",)),
         (Name("", "t"), PLAN, ("app.t", "public.t")),
+        (Name("", "t"), replace(PLAN, role="reader"), ("public.t", "reader.t")),
         (Name("", "t"), FREE, ("?.t",)),
         (Name("", "pg_class"), PLAN, ("pg_catalog.pg_class",)),
         (Name("", "pg_class"), FREE, ("pg_catalog.pg_class",)),

@@ -85,6 +85,10 @@ class Committer:
             self._sync_timer = asyncio.get_running_loop().call_later(SYNC_DELAY, self._sync_soon)
         return last
 
+    def reserve(self, room: int) -> None:
+        """`AuditLog.reserve`."""
+        self._log.reserve(room)
+
     def record(self, record: Record) -> int:
         """`append` of one record of our own."""
         return self.append([payload_of(record)])

@@ -8,9 +8,12 @@ cache stalls everybody who must have a record first, which is what they asked fo
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +25,10 @@ from appliance.model.errors import EnvironmentFailed, PeerError
 
 SEGMENT_BYTES = 32 << 20  # opening again reads at most two segments: about half a second each
 _DIGITS = 20  # of the largest 64-bit sequence
+_FALLOC_FL_KEEP_SIZE = 1  # <linux/falloc.h>: blocks after the end, which readers do not see
+
+_fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class AuditLog:
         self.tip = tip
         self.size = size  # bytes of the active segment, all of them whole lines
         self.repaired = 0  # bytes of a torn last line that opening cut off
+        self._room = 0  # bytes that are wanted after the end
+        self._reserved = 0  # how far the active segment has blocks
 
     @property
     def path(self) -> Path:
@@ -83,6 +92,21 @@ class AuditLog:
         data, tip = chain.bind_head(self.tip, head)
         return self._write(data, tip)
 
+    def reserve(self, room: int) -> None:
+        """Returns once `room` bytes after the end are the log's, whoever else fills the disk, also in the next
+        segment. Raises EnvironmentFailed("audit") if they cannot be had.
+
+        LIMITS: a file system without fallocate(2) (NFS, ZFS) is asked how much is free, which nobody reserves.
+        """
+        self._room = room
+        if self._broken:
+            raise _failed(self._broken)
+        if self._reserved - self.size < room:
+            try:
+                self._reserved = _reserve(self._fd, self.size, room + room // 2)
+            except OSError as error:
+                raise _failed(f"{self._path} has no room for {room} bytes more: {error.strerror}") from None
+
     def sync(self) -> None:
         """Returns once all that is written is on the disk. Raises EnvironmentFailed; then the log is broken,
         since the kernel may have dropped what it could not write (fsync(2), NOTES)."""
@@ -97,6 +121,8 @@ class AuditLog:
         self._broken = self._broken or reason
 
     def close(self) -> None:
+        if self._reserved and not self._broken:
+            self._give_back(self._fd)
         os.close(self._fd)
         os.close(self._lock)
         self.break_off("the audit log is closed")
@@ -121,7 +147,13 @@ class AuditLog:
         self.tip = tip
         return tip
 
+    def _give_back(self, fd: int) -> None:
+        """The blocks after the end, which are only reserved: if they stay, nothing is lost but their room."""
+        with suppress(OSError):
+            os.ftruncate(fd, self.size)
+
     def _undo(self) -> None:
+        self._reserved = 0  # they go with it
         try:
             os.ftruncate(self._fd, self.size)
         except OSError as error:
@@ -136,15 +168,41 @@ class AuditLog:
         except OSError:
             return
         try:
-            fd = _create(self._path)
+            fd = self._next_segment()
         except OSError:
             os.rename(rotated, self._path)
             return
+        if self._room:
+            self._give_back(self._fd)
         os.fchmod(self._fd, 0o400)
         os.dup2(fd, self._fd, inheritable=False)  # a sync on another thread keeps a valid descriptor
         os.close(fd)
         self.size = 0
         self._first = self.tip.sequence + 1
+
+    def _next_segment(self) -> int:
+        """With the room that the one before had. Raises OSError."""
+        fd = _create(self._path)
+        if self._room:
+            try:
+                self._reserved = _reserve(fd, 0, self._room + self._room // 2)
+            except OSError:
+                os.close(fd)
+                self._path.unlink()
+                raise
+        return fd
+
+
+def _reserve(fd: int, start: int, size: int) -> int:
+    """Where the blocks end that the file has now. Raises OSError."""
+    if _fallocate(fd, _FALLOC_FL_KEEP_SIZE, start, size) != 0:
+        number = ctypes.get_errno()
+        if number not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise OSError(number, os.strerror(number))
+        free = os.fstatvfs(fd)
+        if free.f_bavail * free.f_frsize < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return start + size
 
 
 def _create(path: Path) -> int:

@@ -80,6 +80,7 @@ class Places:
         self.handover_socket = str(self.run / "kernel" / "handover.sock")
         self.vault_socket = str(self.run / "vault" / "vault.sock")
         self.control_socket = str(self.run / "control" / "control.sock")
+        self.record_pipes = self.run / "control" / "records"  # a named pipe for each worker's audit records
         # the admin socket: HTTP, for people and jobs; 0666, rights by peer credentials
         self.admin_socket = str(self.run / "coatcheck.sock")
         self.pins = self.run / "bpf"  # a bpffs mount of our own

@@ -82,6 +82,11 @@ def _make_folders(places: Places, who: Accounts) -> None:
             folder.chmod(mode)
             if os.geteuid() == 0:
                 os.chown(folder, who.control, group_of(who.control))
+    if not places.record_pipes.exists():
+        places.record_pipes.mkdir(0o700)
+        if os.geteuid() == 0:
+            os.chown(places.record_pipes, who.control, group_of(who.proxy))
+        places.record_pipes.chmod(0o2710)  # what is made in it is the workers' group's, too; they cannot list it
 
 
 async def _run(config: Config, places: Places, who: Accounts, bound: _Bound, ready: Callable[[], None]) -> None:
@@ -167,7 +172,19 @@ async def _serve(
     stack.push_async_callback(jobs.stop)
     overview = Overview(kernel, vault, jobs, policy, committer, merged, tally, time.monotonic, time.time)
     server = IpcServer(lambda method, error: log.error("control.bug", method=method, exc_info=error))
-    ControlService(who, committer, flows, policy, merged, tally, time.monotonic).register(server)
+    service = ControlService(
+        who,
+        committer,
+        flows,
+        policy,
+        merged,
+        tally,
+        time.monotonic,
+        places.record_pipes,
+        lambda what: log.error("control.records", detail=what),
+    )
+    service.start(server)
+    stack.callback(service.stop)
     await server.start(places.control_socket, mode=0o666)  # rights are judged by peer credentials
     stack.push_async_callback(server.stop)
     parts = Parts(

@@ -5,5 +5,6 @@ Always: a server answers only peers whose uid (SO_PEERCRED, unix(7)) the method 
 `MAX_FRAME` ends the connection; a lost server fails every waiting call with `EnvironmentFailed`, and
 nothing is retried here, so that a caller decides what failing closed means.
 
-`frame` the encoding, `server`, `client`, `handover` passing file descriptors.
+`frame` the encoding, `server`, `client`, `handover` passing file descriptors, `record_pipe` a worker's way for its
+audit records, which nobody answers.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
@@ -12,8 +11,6 @@ from appliance.ipc.envelope import Answer, Call
 from appliance.ipc.frame import Deframer, FrameError, decode, encode, pack, read_answer
 from appliance.ipc.server import peer_of
 from appliance.model.errors import CoatcheckError, Denied, EnvironmentFailed, InternalError, PeerError
-
-Posted = Callable[[CoatcheckError | None], None]
 
 
 class IpcClient:
@@ -56,24 +53,6 @@ class IpcClient:
         if answer.family:
             raise _error_of(answer)
         return decode(answer.result, result) if result is not None else None
-
-    def post(self, method: str, params: msgspec.Raw, done: Posted) -> int:
-        """`call` without a task, for a method whose result nobody wants: `done` is called later, once, with the error
-        or None. Nothing limits the time: give what this returns to `forget`. Returns 0 and sends nothing if there is
-        no connection; `call` makes one."""
-        connection = self._connection
-        if connection is None or connection.lost:
-            return 0
-        self._number += 1
-        number = self._number
-        connection.posted[number] = done
-        connection.send(pack(Call(number, method, params)))
-        return number
-
-    def forget(self, number: int) -> None:
-        """`done` of this post will not be called any more."""
-        if self._connection is not None:
-            self._connection.posted.pop(number, None)
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -122,7 +101,6 @@ class _ClientConnection(asyncio.Protocol):
         self._name = name
         self._deframer = Deframer()
         self.waiting: dict[int, asyncio.Future[Answer]] = {}
-        self.posted: dict[int, Posted] = {}
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -141,10 +119,6 @@ class _ClientConnection(asyncio.Protocol):
         try:
             for body in self._deframer.feed(data):
                 answer: Answer = read_answer(body)
-                done = self.posted.pop(answer.number, None)
-                if done is not None:
-                    done(_error_of(answer) if answer.family else None)
-                    continue
                 waiter = self.waiting.get(answer.number)
                 if waiter is not None and not waiter.done():
                     waiter.set_result(answer)
@@ -157,6 +131,3 @@ class _ClientConnection(asyncio.Protocol):
         for waiter in self.waiting.values():
             if not waiter.done():
                 waiter.set_exception(error)
-        posted, self.posted = self.posted, {}
-        for done in posted.values():
-            done(error)

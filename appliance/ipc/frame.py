@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from appliance.ipc.envelope import Answer, Call
 
-MAX_FRAME: Final = 8 << 20  # bytes; the largest real one is a batch of audit records
+MAX_FRAME: Final = 8 << 20  # bytes
 _HEADER: Final = 4
 
 _encoder = msgspec.msgpack.Encoder()

@@ -32,18 +32,16 @@ def peer_of(sock: socket.socket) -> Peer:
 
 
 Handler = Callable[[Peer, Any], Awaitable[Any]]
-PromptHandler = Callable[[Peer, Any], Any]
 
 
 class _Method(NamedTuple):
-    handler: PromptHandler
+    handler: Handler
     params: Any
     uids: frozenset[int]
-    prompt: bool  # answers; otherwise answers something to be awaited
 
 
 class IpcServer:
-    """`method()` and `prompt()` register, `start()` listens. A handler gets (peer, params) and returns anything that
+    """`method()` registers, `start()` listens. A handler gets (peer, params) and returns anything that
     msgspec encodes; it raises our error families, anything else reaches the caller as InternalError
     without detail (`on_bug` gets the exception for our own log)."""
 
@@ -55,17 +53,9 @@ class IpcServer:
         self._path = ""
 
     def method(self, name: str, params: Any, handler: Handler, uids: frozenset[int]) -> None:
-        """One that may wait: each call is a task of its own."""
-        self._register(name, _Method(handler, params, uids, False))
-
-    def prompt(self, name: str, params: Any, handler: PromptHandler, uids: frozenset[int]) -> None:
-        """One that never waits: it is answered before the next message is read."""
-        self._register(name, _Method(handler, params, uids, True))
-
-    def _register(self, name: str, method: _Method) -> None:
         if name in self._methods:
             raise InternalError(f"method {name} is registered twice")
-        self._methods[name] = method
+        self._methods[name] = _Method(handler, params, uids)
 
     async def start(self, path: str, *, mode: int = 0o600, uid: int = -1, gid: int = -1) -> None:
         """Listens on the Unix socket `path` (an old one there is replaced)."""
@@ -97,19 +87,15 @@ class IpcServer:
         if method is None or peer.uid not in method.uids:
             return Answer(call.number, "Denied", "ipc", f"uid {peer.uid} may not call {call.method}", EMPTY)
         try:
-            params = call.params if method.params is msgspec.Raw else decode(call.params, method.params)
+            params = decode(call.params, method.params)
         except msgspec.MsgspecError as error:
             return Answer(call.number, "PeerError", "ipc-params", f"{call.method}: {error}", EMPTY)
-        if not method.prompt:
-            return self._await(peer, call, method, params)
-        try:
-            return _good(call, method.handler(peer, params))
-        except Exception as error:
-            return self._bad(call, error)
+        return self._await(peer, call, method, params)
 
     async def _await(self, peer: Peer, call: Call, method: _Method, params: Any) -> Answer:
         try:
-            return _good(call, await method.handler(peer, params))
+            result = await method.handler(peer, params)
+            return Answer(call.number, "", "", "", msgspec.Raw(encode(result)))
         except Exception as error:
             return self._bad(call, error)
 
@@ -124,10 +110,6 @@ class IpcServer:
             case _:  # the seam: a bug in a handler must not end the server
                 self._on_bug(call.method, error)
                 return Answer(call.number, "InternalError", "", f"{call.method} failed; see the log", EMPTY)
-
-
-def _good(call: Call, result: Any) -> Answer:
-    return Answer(call.number, "", "", "", msgspec.Raw(encode(result)))
 
 
 class _ServerConnection(asyncio.Protocol):

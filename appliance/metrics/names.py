@@ -98,7 +98,7 @@ JOBS = Metric("coatcheck_jobs", "gauge", "Jobs now there; managed: started by us
 AUDIT_RECORDS = Metric("coatcheck_audit_records", "counter", "Records written since start.", ("control",))
 AUDIT_FAILURES = Metric("coatcheck_audit_failures", "counter", "Batches that could not be written.", ("control",))
 AUDIT_REFUSED = Metric(
-    "coatcheck_audit_refused", "counter", "Batches that were no records of their process.", ("control",), ("process",)
+    "coatcheck_audit_refused", "counter", "Batches of workers that were no records of theirs.", ("control",)
 )
 AUDIT_SEQUENCE = Metric("coatcheck_audit_sequence", "gauge", "Sequence of the last line.", ("control",))
 AUDIT_SIZE = Metric("coatcheck_audit_segment_bytes", "gauge", "Size of the file written to.", ("control",))

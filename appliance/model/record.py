@@ -50,7 +50,7 @@ class FlowClosed(Record, frozen=True, tag="flow.closed"):
 
 
 class OperationDecided(Record, frozen=True, tag="operation.decided"):
-    """Written, and known to be written, before the operation happens."""
+    """Handed over before the operation happens."""
 
     flow: FlowId
     operation: int  # counts from 1 within the flow
@@ -88,7 +88,7 @@ class SessionStarted(Record, frozen=True, tag="session.started"):
 
 
 class StatementDecided(Record, frozen=True, tag="statement.decided"):
-    """Written, and known to be written, before the statement happens."""
+    """Handed over before the statement happens."""
 
     flow: FlowId
     operation: int  # counts from 1 within the flow

@@ -17,10 +17,10 @@ destinations, answers to agents, audit records, counts.
     leases        secrets of one job at one destination, for seconds, compiled to swap and to scrub
     upstream      dials, verifies, keeps connections for the next request of the same principal and job
     forwarder     DNS; asker: who asks, may they, the record; answers: which name gave which address to which job
-    recorder      audit records to control in batches, and who waits for them
+    recorder      hands audit records over to control in batches, and tells who waits for that
     policy_watch  the policy in force; services: what all flows of a worker share
     tally         what is counted; readiness: waiting for a raw socket
 
-Always: nothing goes to a destination before the record of it was written; a secret stands in a request only for a
+Always: nothing goes to a destination before the record of it is handed over; a secret stands in a request only for a
 destination that it names, and in nothing that goes back; what cannot be asked, decided, verified or written is refused.
 """

@@ -1,32 +1,34 @@
-"""Sends audit records to control in batches, and tells the flow once its record is written.
+"""Hands audit records over to control, and tells the flow once its record is handed over.
 
-What must be on the record before it happens is given with a callback: it runs with True once control has
-written it, with False if it could not; the operation then does not happen. What has already happened
-(an end, a count) is given without one.
+What must be on the record before it happens is given with a callback: it runs with True once the record is in the pipe
+to control (appliance.ipc.record_pipe), from where nobody can take it back; with False if it could not be put there, and
+the operation then does not happen. What has already happened (an end, a count) is given without one.
 
-All that one turn of the loop brings goes in one message, and one message is under way at a time: under load
-the batches grow, and the cost of a message is shared. What nobody waits for goes with the next message, or after
-`_LATEST` at the latest: a worker that is killed takes that much of its ends along, never a decision.
+All that one turn of the loop brings is one write. What nobody waits for goes with the next, or after `_LATEST` at the
+latest: a worker that is killed takes that much of its ends along, never a decision.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 
-from appliance.ipc.frame import MAX_FRAME
-from appliance.model.errors import CoatcheckError, EnvironmentFailed
+from appliance.audit import intake
+from appliance.ipc.record_pipe import MOST, frame_of
+from appliance.model.errors import CoatcheckError, EnvironmentFailed, PeerError
 from appliance.model.record import Record
 
-_MOST_RECORDS = 2000  # in one message
-_LARGEST = MAX_FRAME // 2  # bytes of one message; a single record is never larger
+_MOST_RECORDS = 2000  # in one frame
+_LARGEST = intake.MAX_RECORD // 8  # bytes of one frame that has several records: escaped, none of them is too large
 _LATEST = 0.05  # seconds that a record without a callback waits for one that has one
 _MOST_WAITING = 50000  # records; over that, what waits for no answer is refused by `put` answering False
-_PATIENCE: Final = 10.0  # seconds for control to write a message
+_PATIENCE: Final = 10.0  # seconds for control to make room in the pipe
 
 log = structlog.get_logger()
 
@@ -37,32 +39,28 @@ _encode = msgspec.msgpack.Encoder().encode
 class Control(Protocol):
     """`appliance.ipc.client.IpcClient`, as far as a recorder needs it."""
 
-    async def call(self, method: str, params: Any = None) -> Any: ...
-
-    def post(self, method: str, params: msgspec.Raw, done: Callable[[CoatcheckError | None], None]) -> int: ...
-
-    def forget(self, number: int) -> None: ...
+    async def call(self, method: str, params: Any = None, *, result: Any = None) -> Any: ...
 
 
 class Recorder:
-    """To be made within a loop."""
+    """To be made within a loop. Asks `control` for a pipe when it has none, or control has left its own."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
         self._loop = asyncio.get_running_loop()
         self._records: list[Record | msgspec.Raw] = []
         self._done: list[Done | None] = []
-        self._sent: list[Done | None] = []  # of the message that is under way
-        self._under_way = False
+        self._pipe = -1
+        self._old: list[int] = []  # pipes that control has left: open until it has taken what is in them
+        self._rest = b""  # of a frame for which the pipe had no room
+        self._sent: list[Done | None] = []  # of that frame
         self._due = False  # to be sent in the next turn
-        self._post = 0  # the number that control's client gave it
-        self._deadline = 0.0  # on the loop's clock
-        self._calling: asyncio.Task[None] | None = None  # control, which is not connected
+        self._asking: asyncio.Task[None] | None = None  # for a pipe
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
-        self._awaited = False  # what waits must go with the next message at once
+        self._stuck = False  # there has been no room for too long
         self._drained: list[asyncio.Future[None]] = []
-        self.lost = 0  # records without a callback that control did not take
+        self.lost = 0  # records without a callback that were not handed over
 
     @property
     def waiting(self) -> int:
@@ -70,7 +68,7 @@ class Recorder:
 
     def put(self, record: Record | msgspec.Raw, done: Done | None = None) -> None:
         """Queues `record`, or its MessagePack; `done(written)` is called later, never from within this call."""
-        if len(self._records) >= _MOST_WAITING:
+        if self._stuck or len(self._records) >= _MOST_WAITING:
             if done is not None:
                 self._loop.call_soon(done, False)
             else:
@@ -84,18 +82,25 @@ class Recorder:
             self._timer = self._loop.call_later(_LATEST, self._late)
 
     async def write(self, record: Record) -> bool:
-        """`put` for a coroutine: True once written."""
+        """`put` for a coroutine: True once it is handed over."""
         written: asyncio.Future[bool] = self._loop.create_future()
         self.put(record, lambda ok: None if written.done() else written.set_result(ok))
         return await written
 
     async def drain(self) -> None:
-        """Returns once all that was put is written or refused."""
-        while self._records or self._under_way:
+        """Returns once all that was put is handed over or refused."""
+        while self._records or (self._rest and not self._stuck):
             self._start()
             drained: asyncio.Future[None] = self._loop.create_future()
             self._drained.append(drained)
             await drained
+
+    def close(self) -> None:
+        """Nothing may be put any more."""
+        self._leave()
+        for pipe in self._old:
+            os.close(pipe)
+        self._old = []
 
     def _late(self) -> None:
         self._timer = None
@@ -103,76 +108,149 @@ class Recorder:
             self._start()
 
     def _start(self) -> None:
-        self._awaited = True
-        if not self._under_way and not self._due:
+        if not self._due and not self._rest and self._asking is None:
             self._due = True
             self._loop.call_soon(self._send)
 
     def _send(self) -> None:
         self._due = False
-        if self._under_way or not self._records:
-            return
-        batch, many = self._batch()
-        self._sent, self._done = self._done[:many], self._done[many:]
-        self._records = self._records[many:]
-        self._awaited = bool(self._records)
-        self._under_way = True
-        self._post = self._control.post("append", batch, self._answered)
-        if not self._post:
-            self._calling = self._loop.create_task(self._call(batch))
-            return
-        self._deadline = self._loop.time() + _PATIENCE
-        if self._watch is None:  # one for many messages
-            self._watch = self._loop.call_later(_PATIENCE, self._look)
+        while self._records and not self._rest:
+            if self._pipe < 0:
+                if self._asking is None:
+                    self._asking = self._loop.create_task(self._ask())
+                return
+            frame, many = self._batch()
+            self._sent, self._done = self._done[:many], self._done[many:]
+            self._records = self._records[many:]
+            if frame:
+                self._write(frame)
+            else:
+                self._answer(False)
+        if self._drained and not self._rest:
+            self._tell_drained()
 
-    async def _call(self, batch: msgspec.Raw) -> None:
-        error: CoatcheckError | None = None
+    def _write(self, frame: bytes) -> None:
         try:
-            await self._control.call("append", batch)
-        except CoatcheckError as failed:
-            error = failed
-        self._calling = None
-        self._answered(error)
-
-    def _look(self) -> None:
-        """Whether control has taken too long."""
-        self._watch = None
-        if not self._under_way or not self._post:
+            written = os.write(self._pipe, frame)
+        except BlockingIOError:
+            written = 0
+        except OSError:  # EPIPE: control has left it
+            self._leave()
+            self._answer(False)
             return
-        left = self._deadline - self._loop.time()
-        if left > 0:
-            self._watch = self._loop.call_later(left, self._look)
-        else:
-            self._control.forget(self._post)
-            self._answered(EnvironmentFailed("control-slow", "the control process did not answer in time"))
+        if written == len(frame):
+            self._answer(True)
+            return
+        if not self._rest:
+            self._loop.add_writer(self._pipe, self._go_on)
+            self._watch = self._loop.call_later(_PATIENCE, self._give_up)
+        self._rest = frame[written:]
 
-    def _answered(self, error: CoatcheckError | None) -> None:
-        written = error is None
+    def _go_on(self) -> None:
+        """There is room again."""
+        rest = self._rest
+        try:
+            written = os.write(self._pipe, rest)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._no_rest()
+            self._leave()
+            self._answer(False)
+            self._send()
+            return
+        self._rest = rest[written:]
+        if not self._rest:
+            self._no_rest()
+            self._answer(True)
+            self._send()
+
+    def _no_rest(self) -> None:
+        self._rest = b""
+        self._stuck = False
+        self._loop.remove_writer(self._pipe)
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _give_up(self) -> None:
+        """Control has taken too long. The frame that is begun is brought to its end once there is room."""
+        self._watch = None
+        self._stuck = True
+        self._answer(False)
+        self._refuse_all()
+
+    def _leave(self) -> None:
+        if self._pipe >= 0:
+            self._old.append(self._pipe)
+            self._pipe = -1
+
+    async def _ask(self) -> None:
+        try:
+            path = await self._control.call("records", result=str)
+            self._pipe = _opened(path)
+        except (CoatcheckError, OSError) as error:
+            log.warning("recorder.pipe", error=str(error))
+            self._asking = None
+            self._refuse_all()
+            return
+        self._asking = None
+        for pipe in self._old:  # before it answers control has taken what was in them, or has them open itself
+            os.close(pipe)
+        self._old = []
+        self._send()
+
+    def _refuse_all(self) -> None:
+        self._records = []
+        self._sent, self._done = self._done, []
+        self._answer(False)
+        self._tell_drained()
+
+    def _answer(self, written: bool) -> None:
         sent, self._sent = self._sent, []
-        self._under_way = False
         for done in sent:
             if done is not None:
                 _tell(done, written)
             elif not written:
                 self.lost += 1
-        if self._awaited:
-            self._start()
-        elif self._records and self._timer is None:
-            self._timer = self._loop.call_later(_LATEST, self._late)
-        if self._drained:
-            drained, self._drained = self._drained, []
-            for each in drained:
-                if not each.done():
-                    each.set_result(None)
 
-    def _batch(self) -> tuple[msgspec.Raw, int]:
-        """The first of what waits as one message, and how many that are."""
+    def _tell_drained(self) -> None:
+        drained, self._drained = self._drained, []
+        for each in drained:
+            if not each.done():
+                each.set_result(None)
+
+    def _batch(self) -> tuple[bytes, int]:
+        """The first of what waits as one frame, and how many that are. No frame for a record that control would not
+        take: the agent chooses how long it is, and must not get anything past the log so."""
         many = min(len(self._records), _MOST_RECORDS)
         batch = _encode(self._records[:many])
         while len(batch) > _LARGEST and many > 1:
             many = (many + 1) // 2
             batch = _encode(self._records[:many])
-        return msgspec.Raw(batch), many
+        if len(batch) > _LARGEST and not _is_taken(batch):
+            return b"", many
+        return frame_of(batch), many
+
+
+def _opened(path: str) -> int:
+    """Raises OSError; EnvironmentFailed if it is no pipe."""
+    pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
+        os.close(pipe)
+        raise EnvironmentFailed("audit", f"{path} is no pipe")
+    return pipe
+
+
+def _is_taken(batch: bytes) -> bool:
+    if len(batch) > MOST:
+        return False
+    try:
+        intake.read(batch)
+    except PeerError as error:
+        log.warning("recorder.record", error=str(error))
+        return False
+    return True
 
 
 def _tell(done: Done, written: bool) -> None:

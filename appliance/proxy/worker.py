@@ -114,6 +114,7 @@ async def work(
     await names.stop()
     services.upstreams.close()
     await recorder.drain()
+    recorder.close()
     if ended:
         raise InternalError(f"a task of the worker ended: {ended[0]!r}")
 

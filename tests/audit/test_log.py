@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -216,14 +218,45 @@ def test_sigkill_at_any_point_loses_nothing_that_was_answered(tmp_path: Path, li
     assert report.last >= answered
 
 
+def test_room_is_seen_by_no_reader(tmp_path: Path) -> None:
+    """Whatever the file system here does with it."""
+    path = tmp_path / "audit.jsonl"
+    log = open_log(path, None, segment_bytes=5_000)
+    for n in range(60):
+        log.reserve(10_000)
+        log.append([closed(n)])
+        assert path.stat().st_size == log.size
+    log.close()
+    report = verify_files(files_of(path), None)
+    assert (report.ok, report.lines) == (True, 60)
+    with pytest.raises(EnvironmentFailed, match="closed"):
+        log.reserve(1)
+
+
+def test_without_fallocate_it_is_asked_how_much_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unable(*_: int) -> int:
+        ctypes.set_errno(errno.EOPNOTSUPP)
+        return -1
+
+    monkeypatch.setattr("appliance.audit.log._fallocate", unable)
+    log = open_log(tmp_path / "audit.jsonl", None)
+    log.reserve(1000)
+    with pytest.raises(EnvironmentFailed, match=r"has no room for .* No space left on device") as caught:
+        log.reserve(1 << 60)
+    assert caught.value.code == "audit"
+    assert log.append([closed(1)]).sequence == 1
+    log.close()
+
+
 @pytest.mark.world
-def test_a_full_disk(tmp_path: Path) -> None:
-    """Real ENOSPC: a 256 kB tmpfs in a mount namespace of its own."""
+@pytest.mark.parametrize("what", ["full", "reserved", "killed", "rotated"])
+def test_a_full_disk(what: str, tmp_path: Path) -> None:
+    """Real ENOSPC: a small tmpfs in a mount namespace of its own."""
     if os.geteuid() != 0:
         pytest.fail("run the tests as root: a private mount namespace with a tmpfs is needed")
     script = Path(__file__).with_name("full_disk.py")
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", sys.executable, str(script), str(tmp_path)],
+        ["unshare", "--mount", "--propagation", "private", sys.executable, str(script), str(tmp_path), what],
         capture_output=True,
         text=True,
         timeout=60,

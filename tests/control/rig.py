@@ -67,6 +67,7 @@ class Rig:
     admin: str
     control: str
     troubles: list[str]
+    record_troubles: list[str]  # with what workers write
 
     def audit(self) -> bytes:
         return (self.folder / "audit.jsonl").read_bytes()
@@ -91,6 +92,7 @@ async def rigged(folder: Path, *, proxy_uid: int | None = None, watch: bool = Tr
     )  # fmt: skip
     committer.start(None)
     flows, merged, tally = Flows(), Merged(), Tally("control")
+    record_troubles: list[str] = []
 
     async def record(what: Record) -> int:
         last = committer.record(what)
@@ -109,7 +111,13 @@ async def rigged(folder: Path, *, proxy_uid: int | None = None, watch: bool = Tr
     overview = Overview(kernel, vault, jobs, policy, committer, merged, tally, time.monotonic, time.time)
     server = IpcServer(raise_bug)
     who = Accounts(-1, VAULT_UID, os.geteuid() if proxy_uid is None else proxy_uid, CONTROL_UID, GROUP)
-    ControlService(who, committer, flows, policy, merged, tally, time.monotonic).register(server)
+    pipes = folder / "records"
+    pipes.mkdir()
+    pipes.chmod(0o2710)
+    service = ControlService(
+        who, committer, flows, policy, merged, tally, time.monotonic, pipes, record_troubles.append
+    )  # fmt: skip
+    service.start(server)
     await server.start(str(folder / "control.sock"), mode=0o666)
     admin_path = str(folder / "admin.sock")
     parts = Parts(
@@ -122,7 +130,7 @@ async def rigged(folder: Path, *, proxy_uid: int | None = None, watch: bool = Tr
     try:
         yield Rig(
             folder, kernel_fake, vault_fake, committer, flows, policy, jobs, admin_path, str(folder / "control.sock"),
-            troubles,
+            troubles, record_troubles,
         )  # fmt: skip
     finally:
         if watching is not None:
@@ -130,6 +138,7 @@ async def rigged(folder: Path, *, proxy_uid: int | None = None, watch: bool = Tr
         await jobs.stop()
         await admin.stop()
         await server.stop()
+        service.stop()
         await committer.stop()
         await kernel_client.close()
         await vault_client.close()

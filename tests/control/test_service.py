@@ -1,4 +1,4 @@
-"""control.sock: what other processes may write, and that they are told only once it is written."""
+"""control.sock: who may call what; and that the records of a worker's pipe, and only those, are written."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
+from msgspec import msgpack
 
 from appliance.ipc.messages import PolicyBundle, WorkerMetrics
+from appliance.ipc.record_pipe import frame_of
 from appliance.metrics import names
 from appliance.metrics.tally import Tally
 from appliance.model.errors import Denied, EnvironmentFailed, PeerError
 from appliance.model.ids import FlowId, JobId
 from appliance.model.record import FlowClosed, JobEnded
+from tests.control.caller import call
 from tests.control.rig import Rig, rigged
+from tests.proxy.loops import until
 
 
 def closed(n: int) -> FlowClosed:
@@ -25,46 +32,79 @@ def closed(n: int) -> FlowClosed:
 
 
 def sent(rig: Rig) -> list[int]:
-    records = [json.loads(line)["record"] for line in rig.audit().splitlines()]
-    return [record["sent"] for record in records if record["type"] == "flow.closed"]
+    records = [json.loads(line).get("record", {}) for line in rig.audit().splitlines()]
+    return [record["sent"] for record in records if record.get("type") == "flow.closed"]
 
 
-def test_batches_from_many_calls_keep_their_order(tmp_path: Path) -> None:
+@asynccontextmanager
+async def pipe_of(rig: Rig) -> AsyncIterator[int]:
+    """A pipe as a worker has it."""
+    client = rig.client()
+    pipe = os.open(await client.call("records", result=str), os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        yield pipe
+    finally:
+        os.close(pipe)
+        await client.close()
+
+
+def hand_over(pipe: int, batch: Any) -> None:
+    frame = frame_of(msgpack.encode(batch))
+    assert os.write(pipe, frame) == len(frame)
+
+
+def test_records_from_many_batches_keep_their_order(tmp_path: Path) -> None:
     async def main() -> None:
-        async with rigged(tmp_path) as rig:
-            client = rig.client()
-            calls = [client.call("append", [closed(n * 3 + i) for i in range(3)], result=int) for n in range(50)]
-            lasts = await asyncio.gather(*calls)
-            assert lasts == [1 + 3 * (n + 1) for n in range(50)]  # 1: the policy's own record
+        async with rigged(tmp_path) as rig, pipe_of(rig) as pipe:
+            for n in range(50):
+                hand_over(pipe, [closed(n * 3 + i) for i in range(3)])
+                if n % 7 == 0:
+                    await asyncio.sleep(0)
+            hand_over(pipe, [])
+            await until(lambda: len(sent(rig)) == 150)
             assert sent(rig) == list(range(150))
-            assert await client.call("append", [], result=int) == lasts[-1]
-            await client.close()
+            assert rig.committer.log.tip.sequence == 151  # 1: the policy's own record
+            assert rig.record_troubles == []
 
     uvloop.run(main())
 
 
-def test_nothing_of_a_bad_batch_is_written(tmp_path: Path) -> None:
+def test_nothing_of_a_bad_batch_is_written_and_all_of_the_others(tmp_path: Path) -> None:
     async def main() -> None:
-        async with rigged(tmp_path) as rig:
-            client = rig.client()
+        async with rigged(tmp_path) as rig, pipe_of(rig) as pipe:
             forged = JobEnded(1.0, JobId("j-1"), "x")
-            for bad in (b"{", forged, [closed(2), closed(3)], FlowClosed(float("nan"), FlowId("f"), 2, 0, 0, "eof")):
-                with pytest.raises(PeerError):
-                    await client.call("append", [closed(1), bad, closed(4)], result=int)
-            assert sent(rig) == []
-            assert await client.call("append", [closed(9)], result=int) == 2
-            await client.close()
+            bad_ones = (b"{", forged, [closed(2), closed(3)], FlowClosed(float("nan"), FlowId("f"), 2, 0, 0, "eof"))
+            for n, bad in enumerate(bad_ones):
+                hand_over(pipe, [closed(101), bad, closed(104)])
+                hand_over(pipe, [closed(n)])
+            await until(lambda: len(sent(rig)) == 4)
+            assert sent(rig) == [0, 1, 2, 3]
+            assert len(rig.record_troubles) == 4
+            assert b"coatcheck_audit_refused_total 4.0" in (await call(rig.admin, "GET", "/metrics")).body
+
+    uvloop.run(main())
+
+
+def test_what_was_handed_over_is_written_when_control_ends(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with rigged(tmp_path) as rig, pipe_of(rig) as pipe:
+            hand_over(pipe, [closed(n) for n in range(10)])
+        assert sent(rig) == list(range(10))
 
     uvloop.run(main())
 
 
 def test_a_log_that_cannot_be_written_refuses(tmp_path: Path) -> None:
     async def main() -> None:
-        async with rigged(tmp_path) as rig:
+        async with rigged(tmp_path) as rig, pipe_of(rig) as pipe:
             rig.committer.log.break_off("No space left on device")
+            hand_over(pipe, [closed(1)])
+            await until(lambda: rig.record_troubles)
+            with pytest.raises(BrokenPipeError):
+                hand_over(pipe, [closed(2)])
             client = rig.client()
             with pytest.raises(EnvironmentFailed) as caught:
-                await client.call("append", [closed(1)], result=int)
+                await client.call("records", result=str)
             assert caught.value.code == "audit"
             assert rig.flows.closed_flows() == []
             await client.close()
@@ -80,7 +120,7 @@ def test_another_uid_may_call_nothing(tmp_path: Path) -> None:
         "os.setgroups([]); os.setgid(61900); os.setuid(61900)\n"
         "async def main():\n"
         "    client=IpcClient('control',sys.argv[1],int(sys.argv[2]))\n"
-        "    for method, params in (('append',[b'{}']),('policy',''),('metrics',None)):\n"
+        "    for method, params in (('records',None),('policy',''),('metrics',None)):\n"
         "        try: await client.call(method, params)\n"
         "        except Denied as error: print(error.rule)\n"
         "asyncio.run(main())\n"
@@ -109,8 +149,6 @@ def test_policy_is_for_proxies_and_metrics_are_counted(tmp_path: Path) -> None:
             await client.call("metrics", tally.export())
             with pytest.raises(PeerError):
                 await client.call("metrics", {"worker": 3})
-            from tests.control.caller import call
-
             assert b'coatcheck_swaps_total{secret="demo"} 1.0' in (await call(rig.admin, "GET", "/metrics")).body
             assert (await call(rig.admin, "GET", "/status")).json["proxy"]["workers"] == 1
             await client.close()
@@ -118,12 +156,14 @@ def test_policy_is_for_proxies_and_metrics_are_counted(tmp_path: Path) -> None:
     uvloop.run(main())
 
 
-def test_the_vault_is_not_asked_for_policy(tmp_path: Path) -> None:
+def test_only_a_proxy_gets_policy_and_pipes(tmp_path: Path) -> None:
     async def main() -> None:
         async with rigged(tmp_path, proxy_uid=61002) as rig:
             client = rig.client()
             with pytest.raises(Denied):
                 await client.call("policy", "", result=PolicyBundle)
+            with pytest.raises(Denied):
+                await client.call("records", result=str)
             with pytest.raises(Denied):
                 await client.call("metrics", WorkerMetrics("x", ()))
             await client.close()

@@ -11,6 +11,7 @@ from tests.demo.setting import Setting
 
 
 def log(setting: Setting) -> Log:
+    setting.appliance.settle()
     text = (setting.appliance.state_dir / "control" / "audit.jsonl").read_text()
     verified = setting.appliance.cli("audit", "verify", "--json")
     folder = setting.world.dir / "copy"

@@ -69,10 +69,13 @@ class Client:
 
 
 class Traffic:
-    """`with Traffic(client):` requests one after the other on a thread. `outcomes` of all so far."""
+    """`with Traffic(client):` requests one after the other on a thread. `outcomes` of all so far; `path` has the number
+    of the request in it."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, word: str = "get", path: str = "/secret?n={}") -> None:
         self._client = client
+        self._word = word
+        self._path = path
         self._stop = False
         self.outcomes: list[str] = []
 
@@ -87,7 +90,10 @@ class Traffic:
 
     def _work(self) -> None:
         while not self._stop:
-            self.outcomes.append(self._client.ask("get", f"/secret?n={len(self.outcomes)}"))
+            self.outcomes.append(self._client.ask(self._word, self.path(len(self.outcomes))))
+
+    def path(self, number: int) -> str:
+        return self._path.format(number)
 
 
 # ---- within the job ----

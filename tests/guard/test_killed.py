@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -79,6 +81,50 @@ def test_killed_under_traffic(spine: Spine, name: str) -> None:
         eyes.close()
         client.end()
         prober.end()
+
+
+def test_control_is_killed_again_and_again(spine: Spine) -> None:
+    """Whatever the service got is in the log under its own path, also if control was away just then; what was refused
+    meanwhile never got there; and everybody is served again without doing anything for it."""
+    appliance = spine.appliance
+    chance = random.Random(os.urandom(8))
+    kinds = [("get", "/echo/get-{}"), ("keep", "/echo/keep-{}"), ("keep", "/echo/more-{}")]
+    clients = [Client(spine) for _ in kinds]
+    try:
+        with ExitStack() as stack:
+            traffic = [stack.enter_context(Traffic(client, *kind)) for client, kind in zip(clients, kinds, strict=True)]
+            for _ in range(4):
+                served_again(traffic)
+                time.sleep(chance.random() * 0.2)
+                control = pids(appliance)["control"]
+                os.kill(control, signal.SIGKILL)
+                all_running(appliance, but={"control": control})
+            served_again(traffic)
+        received = {each["path"] for each in spine.received()}
+        decided = [r for r in appliance.audit() if r["type"] == "operation.decided"]
+        allowed = {r["path"] for r in decided if r["decision"] == "allow"}
+        ours = {path for path in received if path.startswith("/echo/")}
+        assert len(ours) > 50
+        assert ours - allowed == set()
+        outcomes = {each.path(number): word for each in traffic for number, word in enumerate(each.outcomes)}
+        assert {path for path, outcome in outcomes.items() if outcome == "200"} - received == set()
+        refused = {path for path, outcome in outcomes.items() if outcome.startswith("503 ")}
+        assert refused  # control was away
+        assert refused & received == set()
+        verify(spine)
+    finally:
+        for client in clients:
+            client.end()
+
+
+def served_again(traffic: list[Traffic]) -> None:
+    """Each gets an answer to a request that it begins from now on. Raises TimeoutError after 20 s."""
+    end = time.monotonic() + 20
+    begun = [len(each.outcomes) + 1 for each in traffic]
+    while not all("200" in each.outcomes[first:] for each, first in zip(traffic, begun, strict=True)):
+        if time.monotonic() > end:
+            raise TimeoutError(str([each.outcomes[first:] for each, first in zip(traffic, begun, strict=True)]))
+        time.sleep(0.01)
 
 
 def test_stopped_for_a_while(spine: Spine) -> None:

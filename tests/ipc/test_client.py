@@ -16,7 +16,7 @@ from appliance.ipc.client import IpcClient
 from appliance.ipc.envelope import Answer
 from appliance.ipc.frame import MAX_FRAME, Deframer, FrameError, pack
 from appliance.ipc.server import IpcServer
-from appliance.model.errors import Denied, EnvironmentFailed, InternalError, PeerError
+from appliance.model.errors import Denied, InternalError, PeerError
 
 
 def answered(connection: asyncio.Protocol) -> None:
@@ -53,12 +53,12 @@ def test_cancelled_in_the_turn_of_its_answer(tmp_path: Path, meanwhile: Callable
     asyncio.run(main())
 
 
-def test_a_prompt_method_is_answered_in_order_and_its_bug_ends_nothing(tmp_path: Path) -> None:
+def test_a_method_answers_with_its_error_and_its_bug_ends_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         bugs: list[str] = []
         taken: list[int] = []
 
-        def take(_peer: object, number: int) -> int:
+        async def take(_peer: object, number: int) -> int:
             if number == 2:
                 raise ZeroDivisionError
             if number == 3:
@@ -67,7 +67,7 @@ def test_a_prompt_method_is_answered_in_order_and_its_bug_ends_nothing(tmp_path:
             return number
 
         server = IpcServer(lambda method, error: bugs.append(f"{method}: {type(error).__name__}"))
-        server.prompt("take", int, take, frozenset({os.geteuid()}))
+        server.method("take", int, take, frozenset({os.geteuid()}))
         path = str(tmp_path / "server.sock")
         await server.start(path, mode=0o600)
         client = IpcClient("server", path, os.geteuid())
@@ -77,47 +77,6 @@ def test_a_prompt_method_is_answered_in_order_and_its_bug_ends_nothing(tmp_path:
         assert (taken, bugs) == ([1, 4], ["take: ZeroDivisionError"])
         await client.close()
         await server.stop()
-
-    asyncio.run(main())
-
-
-def test_a_post_is_told_its_end_once(tmp_path: Path) -> None:
-    async def main() -> None:
-        def take(_peer: object, number: int) -> int:
-            if number == 2:
-                raise Denied("even", "no twos")
-            return number
-
-        async def never(_peer: object, _asked: None) -> str:
-            await asyncio.Event().wait()
-            return ""
-
-        server = IpcServer(lambda method, error: None)
-        server.prompt("take", int, take, frozenset({os.geteuid()}))
-        server.method("never", None, never, frozenset({os.geteuid()}))
-        path = str(tmp_path / "server.sock")
-        await server.start(path, mode=0o600)
-        client = IpcClient("server", path, os.geteuid())
-        told: list[object] = []
-
-        def post(method: str, value: int | None) -> int:
-            return client.post(method, msgspec.Raw(msgspec.msgpack.encode(value)), told.append)
-
-        assert post("take", 1) == 0  # not connected: nothing is sent
-        assert await client.call("take", 7, result=int) == 7
-        numbers = [post("take", number) for number in (1, 2, 3)]
-        assert told == []
-        assert len(set(numbers)) == 3
-        assert await client.call("take", 8, result=int) == 8
-        assert [type(each) for each in told] == [type(None), Denied, type(None)]
-        told.clear()
-        client.forget(post("never", None))
-        assert post("never", None)
-        await server.stop()
-        while not told:
-            await asyncio.sleep(0.001)
-        assert [type(each) for each in told] == [EnvironmentFailed]
-        await client.close()
 
     asyncio.run(main())
 

@@ -7,7 +7,8 @@ import gc
 import gzip
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from appliance.proxy.recorder import Recorder
 from appliance.proxy.tally import ProxyTally
 from appliance.proxy.upstream import Route, Upstream
 from appliance.wire.http1 import ResponseHead, Sections
+from tests.proxy.fake_control import FakeControl
 
 REAL = b"real-" + b"S" * 32
 HELD = "held-" + "P" * 32
@@ -56,14 +58,26 @@ class Side:
     def resume(self) -> None: ...
 
 
-class Control:
-    async def call(self, *_: Any, **__: Any) -> None: ...
+_folder: list[Path] = []
+_recorders: dict[asyncio.AbstractEventLoop, Recorder] = {}
 
-    def post(self, _method: str, _params: Any, done: Callable[[None], None]) -> int:
-        asyncio.get_running_loop().call_soon(done, None)
-        return 1
 
-    def forget(self, number: int) -> None: ...
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> Iterator[None]:
+    """One pipe for all flows of a test: there are hundreds."""
+    _folder.append(tmp_path)
+    yield
+    _folder.clear()
+    for recorder in _recorders.values():
+        recorder.close()
+    _recorders.clear()
+
+
+def recorder_here() -> Recorder:
+    loop = asyncio.get_running_loop()
+    if loop not in _recorders:
+        _recorders[loop] = Recorder(FakeControl(_folder[0]))
+    return _recorders[loop]
 
 
 def decide(operation: Operation) -> Verdict:
@@ -78,8 +92,8 @@ class Pair:
         services = types.SimpleNamespace(
             config=config,
             tally=ProxyTally(0),
-            recorder=Recorder(Control()),
-            sections=Sections(),  # type: ignore[arg-type]
+            recorder=recorder_here(),
+            sections=Sections(),
         )
         flow: Any = types.SimpleNamespace(
             services=services,
@@ -112,7 +126,7 @@ class Pair:
 
 
 async def settle() -> None:
-    """Lets the recorder have its answer."""
+    """Lets the recorder hand over what it has, and tell so."""
     for _ in range(4):
         await asyncio.sleep(0)
 

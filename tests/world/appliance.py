@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -159,7 +161,25 @@ class Appliance:
 
         return accounts(load(self.config_file)).group
 
+    def settle(self) -> None:
+        """Returns once all that workers have handed over until now is in the audit log: control takes it out of a pipe
+        only after it has written it. Raises TimeoutError after 20 s."""
+        end = time.monotonic() + 20
+        for pipe in (self.run_dir / "control" / "records").glob("*"):
+            try:
+                fd = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+            except FileNotFoundError:
+                continue
+            try:
+                while any(fcntl.ioctl(fd, termios.FIONREAD, bytes(4))):
+                    if time.monotonic() > end:
+                        raise TimeoutError(f"records stay in {pipe}:\n{self.log()}")
+                    time.sleep(0.001)
+            finally:
+                os.close(fd)
+
     def audit(self) -> list[dict[str, Any]]:
         """Every record so far, in order."""
+        self.settle()
         lines = (self.state_dir / "control" / "audit.jsonl").read_text().splitlines()
         return [record for line in lines if (record := json.loads(line).get("record"))]

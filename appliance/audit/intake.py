@@ -25,7 +25,7 @@ from appliance.model.record import (
     StatementEnded,
 )
 
-MAX_RECORD = 512 << 10  # bytes of one record's JSON; a path of the longest head with the worst escapes fits
+MAX_RECORD = 416 << 10  # bytes of one record's JSON; a path of the longest head with the worst escapes fits
 MAX_BATCH = 20_000  # records in one append
 
 _Kinds = (

@@ -195,13 +195,16 @@ class AuditLog:
 
 def _reserve(fd: int, start: int, size: int) -> int:
     """Where the blocks end that the file has now. Raises OSError."""
-    if _fallocate(fd, _FALLOC_FL_KEEP_SIZE, start, size) != 0:
+    while _fallocate(fd, _FALLOC_FL_KEEP_SIZE, start, size) != 0:
         number = ctypes.get_errno()
+        if number == errno.EINTR:
+            continue
         if number not in (errno.EOPNOTSUPP, errno.ENOSYS):
             raise OSError(number, os.strerror(number))
         free = os.fstatvfs(fd)
         if free.f_bavail * free.f_frsize < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        break
     return start + size
 
 

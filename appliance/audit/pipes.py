@@ -23,8 +23,10 @@ from appliance.ipc.record_pipe import SIZE, Peephole, batches_of, enlarge, take
 from appliance.model.errors import CoatcheckError, EnvironmentFailed
 
 _PAUSE: Final = 0.01  # seconds
-_MOST: Final = 64  # pipes
-_ROOM: Final = 8 * SIZE  # bytes in the log for what one pipe holds: lines are longer than MessagePack
+_MOST: Final = 120  # pipes: after a restart of control there may be two of a worker for a moment
+# Bytes in the log for a pipe: twice what it holds (before it is known that there is no more room, and after), where
+# every byte is a character that JSON writes with six
+_ROOM: Final = 16 * SIZE
 _HEARD_WITHIN: Final = 20.0  # seconds that a worker has for opening its pipe
 
 
@@ -121,7 +123,7 @@ class RecordPipes:
         if data is None:
             return False
         if not data:
-            self._forget(pipe)
+            self._forget_empty(pipe)
             return False
         try:
             batches, size = batches_of(data)
@@ -132,8 +134,8 @@ class RecordPipes:
         if batches:
             try:
                 self._write(batches)
-            except EnvironmentFailed as error:
-                self._trouble(str(error))
+            except Exception as error:  # the seam: a bug must not have the same records written for ever
+                self._trouble(str(error) if isinstance(error, CoatcheckError) else repr(error))
                 self._close_all()
                 return False
             take(pipe.fd, size)
@@ -154,6 +156,12 @@ class RecordPipes:
     def _expire(self, pipe: _Pipe) -> None:
         """Nobody may ever have opened it: that is not told as an end."""
         if pipe.fd >= 0 and self._peephole.look(pipe.fd) == b"":
+            self._forget_empty(pipe)
+
+    def _forget_empty(self, pipe: _Pipe) -> None:
+        """Unless somebody opens it right now."""
+        pipe.path.unlink(missing_ok=True)
+        if self._peephole.look(pipe.fd) == b"":
             self._forget(pipe)
 
     def _forget(self, pipe: _Pipe) -> None:
@@ -174,8 +182,8 @@ class RecordPipes:
                 if batches:
                     self._write(batches)
                     take(pipe.fd, size)
-            except (CoatcheckError, FrameError) as error:
-                self._trouble(str(error))
+            except Exception as error:  # the seam, as in `_drain`
+                self._trouble(str(error) if isinstance(error, CoatcheckError) else repr(error))
         self._close_all()
 
     def _close_all(self) -> None:

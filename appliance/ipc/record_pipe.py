@@ -18,8 +18,8 @@ from typing import Final
 from appliance.ipc.frame import FrameError
 from appliance.model.errors import EnvironmentFailed
 
-SIZE: Final = 1 << 20  # bytes that a pipe holds: what Linux gives an unprivileged process (fs.pipe-max-size)
-MOST: Final = 768 << 10  # bytes of a frame: whatever a record needs, and always room for one in an empty pipe
+SIZE: Final = 512 << 10  # bytes that a pipe holds: an account may have 127 of these (fs.pipe-user-pages-soft)
+MOST: Final = 448 << 10  # bytes of a frame: there is always room for one in an empty pipe
 _HEADER: Final = 4
 _SPLICE_F_NONBLOCK: Final = 2
 
@@ -62,7 +62,7 @@ def enlarge(fd: int) -> None:
         raise EnvironmentFailed(
             "audit",
             f"a pipe cannot hold {SIZE} bytes ({error.strerror}): sysctl fs.pipe-max-size must be at least that, and "
-            "fs.pipe-user-pages-hard leave room for it",
+            "fs.pipe-user-pages-soft leave room for it",
         ) from None
 
 

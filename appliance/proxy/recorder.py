@@ -21,7 +21,7 @@ import structlog
 
 from appliance.audit import intake
 from appliance.ipc.record_pipe import MOST, frame_of
-from appliance.model.errors import CoatcheckError, EnvironmentFailed, PeerError
+from appliance.model.errors import EnvironmentFailed, PeerError
 from appliance.model.record import Record
 
 _MOST_RECORDS = 2000  # in one frame
@@ -97,6 +97,8 @@ class Recorder:
 
     def close(self) -> None:
         """Nothing may be put any more."""
+        if self._rest:
+            self._no_rest()
         self._leave()
         for pipe in self._old:
             os.close(pipe)
@@ -189,7 +191,7 @@ class Recorder:
         try:
             path = await self._control.call("records", result=str)
             self._pipe = _opened(path)
-        except (CoatcheckError, OSError) as error:
+        except Exception as error:  # the seam: whatever it is, nothing may be left waiting for a pipe
             log.warning("recorder.pipe", error=str(error))
             self._asking = None
             self._refuse_all()
@@ -220,14 +222,24 @@ class Recorder:
             if not each.done():
                 each.set_result(None)
 
+    def _encoded(self, many: int) -> bytes:
+        """Nothing, if one of them cannot be written down."""
+        try:
+            return _encode(self._records[:many])
+        except Exception:  # the seam: half a surrogate, say
+            log.error("recorder.bug", exc_info=True)
+            return b""
+
     def _batch(self) -> tuple[bytes, int]:
         """The first of what waits as one frame, and how many that are. No frame for a record that control would not
         take: the agent chooses how long it is, and must not get anything past the log so."""
         many = min(len(self._records), _MOST_RECORDS)
-        batch = _encode(self._records[:many])
-        while len(batch) > _LARGEST and many > 1:
+        batch = self._encoded(many)
+        while (not batch or len(batch) > _LARGEST) and many > 1:
             many = (many + 1) // 2
-            batch = _encode(self._records[:many])
+            batch = self._encoded(many)
+        if not batch:
+            return b"", many
         if len(batch) > _LARGEST and not _is_taken(batch):
             return b"", many
         return frame_of(batch), many

@@ -217,6 +217,34 @@ def test_a_log_that_cannot_be_written_ends_all_pipes_until_it_can(loop: str, tmp
 
 
 @on_both_loops
+def test_a_bug_in_writing_ends_all_pipes_too(loop: str, tmp_path: Path) -> None:
+    """Else what is in them would be looked at, and perhaps written, again and again."""
+
+    async def main() -> None:
+        async with taking(tmp_path) as control:
+            pipe, other = opened(control.pipes.open()), opened(control.pipes.open())
+            bugs = [ZeroDivisionError()] * 50
+
+            def bug() -> None:
+                if bugs:
+                    raise bugs.pop()
+
+            control.after = bug
+            write(pipe, frame(1))
+            await until(lambda: control.troubles or not bugs)
+            assert is_left(pipe)
+            assert is_left(other)
+            assert len(bugs) == 49
+            bugs.clear()
+            new = opened(control.pipes.open())
+            assert numbers(tmp_path) == [1, 1]
+            for each in (pipe, other, new):
+                os.close(each)
+
+    run(loop, main())
+
+
+@on_both_loops
 def test_while_one_pipe_cannot_be_written_none_is_open(loop: str, tmp_path: Path) -> None:
     """Also of those that nobody has written to when they are found again."""
 

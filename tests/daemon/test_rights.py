@@ -132,6 +132,8 @@ def test_what_the_proxys_uid_cannot_have(used: Spine) -> None:
     vault, control = appliance.state_dir / "vault", appliance.state_dir / "control"
     private = [str(path) for folder in (vault, control) for path in (folder, *folder.rglob("*"))]
     assert any("key" in path for path in private)
+    pipes = appliance.run_dir / "control" / "records"  # records can be put in, and not be seen again
+    private += [str(path) for path in (pipes, *pipes.iterdir())]
     assert appliance.process is not None
     argv = [str(running[name]) for name in ("vault", "kernel", "control")] + [str(appliance.process.pid), *private]
     done = used.world.run(
@@ -155,6 +157,13 @@ def test_files(used: Spine) -> None:
         for path in (folder, *folder.rglob("*")):
             found = path.stat()
             assert (found.st_uid, found.st_mode & 0o077) == (seen[name], 0), path
+    pipes = used.appliance.run_dir / "control" / "records"
+    assert (pipes.stat().st_uid, stat.S_IMODE(pipes.stat().st_mode)) == (seen["control"], 0o2710)
+    made = [path.stat() for path in pipes.iterdir()]
+    workers = int(status(pids(used.appliance)["proxy"])["Gid"][0])
+    assert {(each.st_mode, each.st_uid, each.st_gid) for each in made} == {
+        (stat.S_IFIFO | 0o620, seen["control"], workers)
+    }
     pins = (used.appliance.run_dir / "bpf").stat()
     assert (pins.st_uid, pins.st_mode & 0o777) == (0, 0o700)
     lock = (used.appliance.run_dir / "lock").stat()

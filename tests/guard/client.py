@@ -68,6 +68,17 @@ class Client:
         self.process.wait(10)
 
 
+def ask_until_refused(client: Client, path: str) -> list[str]:
+    """Requests with long paths, each another one, on a connection that is kept; all answers, of which only the last one
+    is not 200. Raises RuntimeError after a thousand."""
+    answers: list[str] = []
+    while not answers or answers[-1] == "200":
+        if len(answers) == 1000:
+            raise RuntimeError("nothing is refused")
+        answers.append(client.ask("keep", f"{path}/{len(answers)}/{'x' * 40_000}"))
+    return answers
+
+
 class Traffic:
     """`with Traffic(client):` requests one after the other on a thread. `outcomes` of all so far; `path` has the number
     of the request in it."""

@@ -1,0 +1,58 @@
+"""What an agent puts into a statement may be long: the statement is on record all the same, or it does not happen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.postgres.scripts import seen_by
+from tests.postgres.spine import Spine
+
+pytestmark = pytest.mark.world
+
+
+def _change(config: dict[str, Any], destination: dict[str, Any]) -> None:
+    destination |= {"rules": [{"name": "any"}], "record": "values"}
+
+
+@pytest.fixture(scope="module")
+def spine() -> Iterator[Spine]:
+    with Spine(_change) as made:
+        made.server.sql("create table public.kept (word text, size int); grant all on public.kept to app")
+        yield made
+
+
+LONG = {
+    # as many as one message may hold and still have its parameters on record; below 0x20 a character is six in JSON
+    "parameters": "go('insert into kept select $$parameters$$, ' + ' + '.join(['length(%s)'] * 9), ('x' * 8192,) * 9)",
+    "escapes": "go('insert into kept select $$escapes$$, ' + ' + '.join(['length(%s)'] * 30), ('\\x01' * 8192,) * 30)",
+    # a byte that is no UTF-8 is three in the record
+    "bytes": """
+text = 'insert into kept select $$bytes$$, ' + ' + '.join(['length(%b)'] * 31) + ' -- ' + '\\u20ac' * 8192
+go(text, (b'\\xff' * 8400,) * 31)
+""",
+    # so are those of a name, and all names are in the record
+    "tables": """
+names = ['"' + '\\x01' * 55 + str(number) + '"' for number in range(3000)]
+go('insert into kept select $$tables$$, 1')
+go('drop table if exists ' + ','.join(names) + ',dropped')
+""",
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_statement_is_on_record_or_does_not_happen(spine: Spine, name: str) -> None:
+    """And whoever comes after it is served."""
+    spine.server.sql("drop table if exists dropped; create table dropped (n int); alter table dropped owner to app")
+    seen_by(spine, LONG[name])
+    assert seen_by(spine, "go('select 8')") == [[[8]]]
+    decided = [r for r in spine.appliance.audit() if r["type"] == "statement.decided" and r["decision"] == "allow"]
+    if name == "tables":
+        happened = spine.server.sql("select to_regclass('dropped') is null") == "t"
+        on_record = any(r["command"].startswith("drop") for r in decided)
+    else:
+        happened = spine.server.sql(f"select count(*) from kept where word = '{name}'") != "0"
+        on_record = any(f"$${name}$$" in r["statement"] for r in decided)
+    assert happened == on_record

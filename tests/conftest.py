@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,11 @@ from tests.world.world import REPOSITORY
 
 
 def pytest_sessionstart() -> None:
-    """What is compiled must be what is in the files: an edit that is not tested would be a trap."""
+    """What is compiled must be what is in the files: an edit that is not tested would be a trap. And signals do what
+    they do in a terminal, as the tests expect of what they start: nohup(1), or a `&` in a script, has them ignored."""
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     made = REPOSITORY / "appliance" / "hot.made-from"
     if made.exists() and made.read_text().strip() != fingerprint():
         pytest.exit("a compiled module has changed: run ./dev setup, or PURE=1 ./dev setup to go without", returncode=4)

@@ -23,7 +23,7 @@ def sibling_sockets(workers: int) -> dict[str, socket.socket]:
     sockets: dict[str, socket.socket] = {}
     for worker in range(workers) if workers > 1 else ():
         sockets[f"{_OWN}{worker}"], sockets[f"{_OTHER}{worker}"] = socket.socketpair(
-            socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         )
     return sockets
 

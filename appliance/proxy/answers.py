@@ -22,11 +22,17 @@ def plain(address: str) -> str:
     return str(found)
 
 
-class Answers:
-    """Bounded: of each job the latest 4096 pairs, of all jobs the latest 4096. `clock`: seconds, monotonic."""
+def _nothing() -> None:
+    """No one else answers."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+
+class Answers:
+    """Bounded: of each job the latest 4096 pairs, of all jobs the latest 4096. `clock`: seconds, monotonic. `catch_up`
+    puts what others have answered meanwhile; it is called before an answer is said to be missing."""
+
+    def __init__(self, clock: Callable[[], float], catch_up: Callable[[], None] = _nothing) -> None:
         self._clock = clock
+        self._catch_up = catch_up
         self._jobs: OrderedDict[str, OrderedDict[tuple[str, str], float]] = OrderedDict()
 
     def put(self, job: str, name: str, address: str, ttl: float) -> None:
@@ -43,11 +49,24 @@ class Answers:
 
     def gave(self, job: str, name: str, address: str) -> bool:
         """Whether `name` was answered to `job` with `address`, and that still holds."""
+        if self._gave(job, name, address):
+            return True
+        self._catch_up()
+        return self._gave(job, name, address)
+
+    def _gave(self, job: str, name: str, address: str) -> bool:
         pairs = self._jobs.get(job)
         return pairs is not None and pairs.get((name, plain(address)), 0.0) > self._clock()
 
     def names_of(self, job: str, address: str) -> tuple[str, ...]:
         """The names that led this job to this address, the latest first."""
+        found = self._names_of(job, address)
+        if not found:
+            self._catch_up()
+            found = self._names_of(job, address)
+        return found
+
+    def _names_of(self, job: str, address: str) -> tuple[str, ...]:
         wanted, now = plain(address), self._clock()
         pairs = self._jobs.get(job, OrderedDict())
         return tuple(name for (name, found), end in reversed(pairs.items()) if found == wanted and end > now)

@@ -10,8 +10,10 @@ Only A and AAAA are asked of servers; every other type of an allowed name is NOD
 to carry data in. Addresses of this host's own kind (loopback, link-local, unspecified, multicast, also v4-mapped) are
 taken from `hosts` in the configuration only: else a name could be made to lead to the host's own services.
 
-LIMITS. Names that a CNAME leads to are not judged: what was asked for is what the agent connects to. Each worker
-keeps its own `answers`; where a connection reaches another worker, `resolve` has to agree instead. No cache.
+Workers tell each other what they answered, for the connection that follows may come to any of them. What one has
+forgotten (started anew, told too much at once) `resolve` has to agree with instead.
+
+LIMITS. Names that a CNAME leads to are not judged: what was asked for is what the agent connects to. No cache.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from msgspec import structs
 from appliance.config.schema import Dns
 from appliance.model.errors import CoatcheckError, EnvironmentFailed, PeerError
 from appliance.model.identity import Identity
+from appliance.model.ids import JobId
 from appliance.proxy.answers import Answers, plain
+from appliance.proxy.siblings import ADDRESSES, NameAnswered, Siblings
 from appliance.wire import dns
 from appliance.wire.names import canonical_host, literal_of
 
@@ -89,7 +93,8 @@ def _hosts_of(config: Dns) -> dict[str, tuple[str, ...]]:
 
 
 class Forwarder:
-    """`servers`: default those of `servers_of`. `clock`: seconds, monotonic. Raises EnvironmentFailed if `dns.hosts`
+    """`servers`: default those of `servers_of`. `siblings` are told what was answered, and are heard. `clock`: seconds,
+    monotonic. Raises EnvironmentFailed if `dns.hosts`
     has what is not a host name or an address."""
 
     def __init__(
@@ -98,6 +103,7 @@ class Forwarder:
         judge: Judge,
         allowed: Allowed,
         on_answer: OnAnswer,
+        siblings: Siblings,
         *,
         servers: tuple[Server, ...] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -111,7 +117,8 @@ class Forwarder:
         self._transports: list[asyncio.DatagramTransport] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: dict[str, int] = {}
-        self.answers = Answers(clock)
+        self._siblings = siblings
+        self.answers = Answers(clock, siblings.catch_up)
         self.dropped = 0  # datagrams that got no answer: unknown job, flood, not a question
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
@@ -198,12 +205,21 @@ class Forwarder:
             left = self._under_way.pop(job) - 1
             if left:
                 self._under_way[job] = left
-        for record in outcome.records:
-            if record.kind != dns.CNAME:
-                self.answers.put(job, query.name, record.data, record.ttl)
+        self._remember(job, query.name, outcome.records)
         return dns.build_answer(
             query, outcome.rcode, outcome.records, limit=limit, extended_error=outcome.error, text=outcome.text
         )
+
+    def _remember(self, job: JobId, name: str, records: Sequence[dns.Record]) -> None:
+        """Before the answer goes out: what the job then does with it may come to another worker."""
+        found = [(record.data, record.ttl) for record in records if record.kind != dns.CNAME]
+        for at in range(0, len(found), ADDRESSES):
+            self._siblings.tell(NameAnswered(job, name, tuple(found[at : at + ADDRESSES])))
+        self.heard(NameAnswered(job, name, tuple(found)))
+
+    def heard(self, answered: NameAnswered) -> None:
+        for address, ttl in answered.addresses:
+            self.answers.put(answered.job, answered.name, address, ttl)
 
     # ---- decide ----
 

@@ -14,7 +14,7 @@ from appliance.proxy.forwarder import Forwarder
 from appliance.proxy.identities import Identities
 from appliance.proxy.leases import Leases
 from appliance.proxy.recorder import Recorder
-from appliance.proxy.siblings import CancelAsked, Siblings
+from appliance.proxy.siblings import NameAnswered, Siblings, Told
 from appliance.proxy.tally import ProxyTally
 from appliance.proxy.upstream import Upstreams
 from appliance.wire.http1 import Sections
@@ -52,7 +52,9 @@ class Services:
 
         return PostgresServices(self.config.tls)
 
-    def cancel_asked(self, asked: CancelAsked) -> None:
+    def heard(self, told: Told) -> None:
         """Of a sibling. A worker that has no PostgreSQL flows has none to cancel."""
-        if "postgres" in self.__dict__:
-            self.postgres.cancels.request(asked.job, asked.pid, asked.key)
+        if isinstance(told, NameAnswered):
+            self.names.heard(told)
+        elif "postgres" in self.__dict__:
+            self.postgres.cancels.request(told.job, told.pid, told.key)

@@ -62,7 +62,7 @@ async def work(
     in_force = await first_policy(control)
     identities, recorder = Identities(vault), Recorder(control)
     askers = Askers(flow_map, netns, identities, in_force, recorder, tally)
-    names = Forwarder(config.dns, askers.judge, askers.allowed, on_answer=askers.record)
+    names = Forwarder(config.dns, askers.judge, askers.allowed, on_answer=askers.record, siblings=siblings)
     services = Services(
         config=config,
         buffers=buffers,
@@ -99,7 +99,7 @@ async def work(
         loop.create_task(_sweep(services, spine)),
         loop.create_task(_report(control, tally)),
     ]
-    siblings.listen(services.cancel_asked)
+    siblings.listen(services.heard)
     for listener in listeners:
         listener.start()
     await _tell(control, tally)  # so that whoever asks for the status from here on finds us

@@ -23,6 +23,7 @@ from appliance.model.identity import Claims, Identity
 from appliance.model.ids import JobId, PrincipalName
 from appliance.proxy.answers import Answers
 from appliance.proxy.forwarder import PER_JOB, Forwarder, Ruling, Server, servers_of
+from appliance.proxy.siblings import Siblings
 from appliance.wire import dns
 
 LOOPBACK = "127.0.0.1"
@@ -104,7 +105,7 @@ async def serving(desk: Desk, *servers: Server, **config: Any) -> AsyncIterator[
     sock.bind((LOOPBACK, 0))
     sock.setblocking(False)
     at = sock.getsockname()
-    forwarder = Forwarder(Dns(**config), desk.judge, desk.allowed, desk.on_answer, servers=servers)
+    forwarder = Forwarder(Dns(**config), desk.judge, desk.allowed, desk.on_answer, Siblings(), servers=servers)
     await forwarder.start([sock])
     try:
         yield forwarder, at
@@ -412,4 +413,4 @@ def test_where_questions_go(tmp_path: Any) -> None:
             Dns(hosts=hosts)
         unchecked = Dns.model_construct(hosts=hosts, servers=(), timeout=3.0)
         with pytest.raises(EnvironmentFailed):  # and the forwarder does not rely on it
-            Forwarder(unchecked, Desk().judge, Desk().allowed, Desk().on_answer)
+            Forwarder(unchecked, Desk().judge, Desk().allowed, Desk().on_answer, Siblings())

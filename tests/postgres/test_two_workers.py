@@ -1,4 +1,5 @@
-"""A CancelRequest reaches its session in whichever worker that is, once, and nothing but what was under way."""
+"""Two workers are one appliance: a CancelRequest reaches its session in whichever worker that is, once, and nothing but
+what was under way; a connection without a server's name is known by what either worker has answered."""
 
 from __future__ import annotations
 
@@ -48,6 +49,21 @@ for line in sys.stdin:
     seen.clear()
 """
 
+# For each line: looks the server up, or connects to where it was before; without TLS, and so without a server name
+_NAMELESS = """
+import sys, psycopg
+address = ""
+print("open", flush=True)
+for line in sys.stdin:
+    try:
+        with psycopg.connect(f"host=db.example.test sslmode=disable hostaddr='{address}'") as connection:
+            address = connection.info.hostaddr
+            said = connection.execute("select 'through'").fetchone()[0]
+        print(said, flush=True)
+    except psycopg.Error as error:
+        print(repr(str(error)), flush=True)
+"""
+
 
 def _change(config: dict[str, Any], destination: dict[str, Any]) -> None:
     config["processes"] = {**config.get("processes", {}), "workers": 2}
@@ -60,10 +76,10 @@ def spine() -> Iterator[Spine]:
 
 
 class _Holder:
-    def __init__(self, spine: Spine) -> None:
+    def __init__(self, spine: Spine, program: str = _JOB) -> None:
         appliance = spine.appliance
         self.process = spine.world.popen(
-            appliance.job_command([*appliance.python, "-c", _JOB]),
+            appliance.job_command([*appliance.python, "-c", program]),
             cwd="/",
             env={**appliance.environment, "PGHOST": "db.example.test", "PGUSER": "app", "PGDATABASE": DATABASE},
             uid=65534,
@@ -141,4 +157,22 @@ def test_a_request_that_another_worker_takes(spine: Spine) -> None:
         assert json.loads(holder.line()) == ["57014", *[1] * 20]
     finally:
         os.kill(mine, signal.SIGCONT)
+        holder.end()
+
+
+def test_a_name_that_another_worker_answered(spine: Spine) -> None:
+    """One worker is stopped while the other answers and takes the connection; then the other way round."""
+    one, other = _workers(spine)
+    holder = _Holder(spine, _NAMELESS)
+    try:
+        os.kill(one, signal.SIGSTOP)
+        holder.ask(1)
+        assert holder.line() == "through\n"
+        os.kill(one, signal.SIGCONT)
+        os.kill(other, signal.SIGSTOP)
+        holder.ask(1)
+        assert holder.line() == "through\n"
+    finally:
+        os.kill(one, signal.SIGCONT)
+        os.kill(other, signal.SIGCONT)
         holder.end()

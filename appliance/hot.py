@@ -47,6 +47,7 @@ HOT = (
     "proxy.postgres_flow",
     "proxy.postgres_upstream",
     "proxy.recorder",
+    "proxy.shares",
     "proxy.statement_records",
     "proxy.tally",
     "proxy.upstream",

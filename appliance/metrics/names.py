@@ -80,6 +80,12 @@ ROWS_MASKED = Metric("coatcheck_rows_masked", "counter", "Rows of results of whi
 STATEMENTS_HELD = Metric(
     "coatcheck_statements_held", "counter", "Statements that waited for a person's yes.", ("proxy",)
 )
+STATEMENTS_WAITED = Metric(
+    "coatcheck_statements_waited",
+    "counter",
+    "Times that statements waited because their job had used up its share of a worker's time for reading new ones.",
+    ("proxy",),
+)
 
 # ---- certificates ----
 LEAVES_MINTED = Metric("coatcheck_leaves_minted", "counter", "Leaf certificates minted.", ("vault",))

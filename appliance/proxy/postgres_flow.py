@@ -29,6 +29,7 @@ from appliance.proxy.postgres_cancels import Cancel
 from appliance.proxy.postgres_login import MINOR, AgentLogin, Candidate, candidates_of
 from appliance.proxy.postgres_services import CATALOGUE_LIFE, Database
 from appliance.proxy.postgres_upstream import Login, Server, cancel, connect, log_in
+from appliance.proxy.shares import AT_ONCE, Share
 from appliance.proxy.siblings import CancelAsked
 from appliance.proxy.statement_records import StatementRecords
 from appliance.session.postgres import Session
@@ -80,6 +81,8 @@ class PostgresFlow:
         self._asking: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._stop_again = False
+        self._share: Share
+        self._resting: asyncio.TimerHandle | None = None  # others have their turn
         self._holding: asyncio.TimerHandle | None = None
         self._hold_ends = 0.0
         self._cancel: Cancel | None = None
@@ -113,8 +116,9 @@ class PostgresFlow:
         for task in (self._opening, self._asking):
             if task is not None:
                 task.cancel()
-        if self._holding is not None:
-            self._holding.cancel()
+        for timer in (self._holding, self._resting):
+            if timer is not None:
+                timer.cancel()
         if self._cancel is not None:
             self._services.postgres.cancels.forget(self._cancel)
         server, self._server = self._server, None
@@ -225,6 +229,7 @@ class PostgresFlow:
             is_utf8=server.statuses.get(b"server_encoding") == b"UTF8",
         )
         postgres, route = self._services.postgres, flow.route
+        self._share = postgres.shares.of(claims.job, self._clock())
         self._database = Database(route.host, route.address, route.port, startup.database, plan.masks)
         known = postgres.catalogue(self._database)
         if known is None:
@@ -341,7 +346,7 @@ class PostgresFlow:
         session = self._session
         if session is None or self._asking is not None or self._stopping is not None or self._agent.closing:
             return
-        if self._inbox and session.held is None and not self._server_full:
+        if self._inbox and session.held is None and not self._server_full and not self._rests(session):
             now = time.time()
             lease = self._lease
             old = self._masks is not None and self._catalogue_until <= time.monotonic()
@@ -350,19 +355,39 @@ class PostgresFlow:
                 self._agent.pause()
                 return
             frames, self._inbox = self._inbox, []
-            session.now = self._clock()
+            judge, before = session.judge, session.judge.spent
+            session.spend_until = before + AT_ONCE
             try:
                 taken = session.from_agent(frames)
             except PeerError as error:
                 self._finish(error)
                 return
+            if judge.spent > before:
+                self._share.use(session.now, judge.spent - before)
             if taken < len(frames):
                 self._inbox = frames[taken:]
+                if judge.spent > session.spend_until:
+                    self._rest(0.0)
             self._after_agent(session)
         if self._inbox or self._server_full:
             self._agent.pause()
         else:
             self._agent.resume()
+
+    def _rests(self, session: Session) -> bool:
+        """Whether others have their turn: this job's share of the worker's time is used up, or this turn's part."""
+        now = session.now = self._clock()
+        if self._resting is None and self._share.until > now:
+            self._tally.waited()
+            self._rest(self._share.until - now)
+        return self._resting is not None
+
+    def _rest(self, seconds: float) -> None:
+        self._resting = self._loop.call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = None
+        self._pump()
 
     def _after_agent(self, session: Session) -> None:
         """Records what was decided; sends what may go on, now or when that is on record."""

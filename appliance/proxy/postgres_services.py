@@ -19,6 +19,7 @@ from appliance.proxy.certificates import load_pair, upstream_context
 from appliance.proxy.lease import CompiledLease
 from appliance.proxy.postgres_cancels import Cancels
 from appliance.proxy.postgres_upstream import Server
+from appliance.proxy.shares import Shares
 from appliance.session.postgres_judge import Judges
 
 CATALOGUE_LIFE: Final = 20.0  # seconds
@@ -49,8 +50,9 @@ _NOTHING: Final = Known(NO_CATALOGUE, math.inf, b"")
 
 class PostgresServices:
     def __init__(self, config: Tls) -> None:
-        self.judges = Judges()
+        self.judges = Judges(time.perf_counter)
         self.cancels = Cancels()
+        self.shares = Shares()
         self._config = config
         self._context = upstream_context(config, "postgresql")
         self._catalogues: OrderedDict[Database, Known] = OrderedDict()

@@ -94,6 +94,9 @@ class ProxyTally:
     def held(self) -> None:
         self._tally.counter(names.STATEMENTS_HELD).value += 1
 
+    def waited(self) -> None:
+        self._tally.counter(names.STATEMENTS_WAITED).value += 1
+
     def first_byte(self, seconds: float) -> None:
         self._first_byte.observe(seconds)
 

@@ -11,6 +11,7 @@ pipeline to its Sync, answers in order), and its ErrorResponse is replaced by ou
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, final
@@ -93,6 +94,7 @@ class Session:
         self.masked_rows = 0  # that went through a mask
         self.status = m.IDLE  # of the transaction, as the server said last
         self.now = 0.0  # seconds, any clock; set by the caller
+        self.spend_until = math.inf  # of the judge's `spent`: then no more frames are taken; set by the caller
         self.settings_changed = False
         self.statuses: dict[bytes, bytes] = {}  # the server's parameters that say how it reads a text
 
@@ -109,9 +111,13 @@ class Session:
 
     def from_agent(self, frames: Sequence[Frame], index: int = 0) -> int:
         """Takes frames from `index` on; answers how many are taken in all: fewer than there are while a statement is
-        held, or until it is known whether the server takes COPY data. Raises PeerError."""
+        held, until it is known whether the server takes COPY data, or when the judge has spent enough. Raises
+        PeerError."""
         count = len(frames)
+        judge = self.judge
         while index < count:
+            if judge.spent > self.spend_until:
+                return index
             frame = frames[index]
             if self.held is not None or (self._barrier is not None and not self._passes_barrier(frame)):
                 return index

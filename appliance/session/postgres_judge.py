@@ -7,6 +7,7 @@ of this in common share it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -81,10 +82,18 @@ class Ruling(NamedTuple):
 
 
 class Judge:
-    """`catalogue` is empty where the plan has no masks of columns."""
+    """`catalogue` is empty where the plan has no masks of columns. `clock`: seconds; by it `spent` grows."""
 
-    def __init__(self, decider: Decider, plan: PostgresPlan, setting: Setting, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        decider: Decider,
+        plan: PostgresPlan,
+        setting: Setting,
+        catalogue: Catalogue,
+        clock: Callable[[], float] = float,
+    ) -> None:
         self.decider = decider
+        self._clock = clock
         self._plan = plan
         self._schemas = search_path(plan, setting.user)
         self._server_first = server_first(plan)
@@ -95,6 +104,7 @@ class Judge:
         self.strict = plan.judged or bool(plan.masks)  # what is not known is refused
         self.replicates = setting.replicates
         self._known: Recurring[bytes, tuple[Ruling, ...]] = Recurring(_KNOWN_MOST)
+        self.spent = 0.0  # seconds, on texts that were not known
 
     def judge(self, text: bytes) -> tuple[Ruling, ...]:
         """The statements of one Query or Parse message; () for an empty one."""
@@ -103,7 +113,9 @@ class Judge:
             key = b"\0" + text  # no text has a NUL: the two kinds of keys are apart
         known = self._known.get(key)
         if known is None:
+            began = self._clock()
             known = self._judge(text)
+            self.spent += self._clock() - began
             if len(key) <= _KNOWN_LARGEST and len(known) <= _KNOWN_STATEMENTS:
                 self._known.put(key, known)
         return known
@@ -221,15 +233,16 @@ def denied(verdict: Verdict) -> Denied:
 
 
 class Judges:
-    """Of one worker: those that sessions share."""
+    """Of one worker: those that sessions share. `clock`: seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._known: Recurring[tuple[object, ...], Judge] = Recurring(256)
 
     def get(self, decider: Decider, plan: PostgresPlan, setting: Setting, catalogue: Catalogue) -> Judge:
         key = (id(decider), id(catalogue), setting)
         known = self._known.get(key)
         if known is None or known.decider is not decider or known.catalogue is not catalogue:
-            known = Judge(decider, plan, setting, catalogue)
+            known = Judge(decider, plan, setting, catalogue, self._clock)
             self._known.put(key, known)
         return known

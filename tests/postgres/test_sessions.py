@@ -102,6 +102,32 @@ go("select 1")
     assert after == [[1]]
 
 
+def _waited(spine: Spine) -> float:
+    asked = ["curl", "-sSf", "--unix-socket", spine.appliance.environment["COATCHECK_SOCKET"], "http://x/metrics"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    return sum(float(line.split()[-1]) for line in found if line.startswith("coatcheck_statements_waited_total "))
+
+
+def test_a_job_with_nothing_but_new_statements(spine: Spine) -> None:
+    """It has used up its share of the worker's time after a second of it: then it waits, and gets all its answers, in
+    order; so it does on another connection, which owes as much."""
+    assert spine.sql("select 1;", timeout=60).stdout == "1\n"
+    assert _waited(spine) == 0
+    columns = ", ".join(f"0 as c{number}_{{0}}" for number in range(300))
+    script = "".join(f"select {line} from (select {columns.format(line)}) as x;\n" for line in range(700))
+    done = spine.sql(script, timeout=120)
+    assert done.stdout.split() == [str(line) for line in range(700)], done.stderr
+    deadline = time.monotonic() + 20
+    while not _waited(spine):  # workers report about once a second
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    before = _waited(spine)
+    assert spine.sql("select 1 as another;", timeout=60).stdout == "1\n"
+    while _waited(spine) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 # --- What a session may be
 
 

@@ -3,6 +3,7 @@ policy denies, however messages are pipelined and bytes chunked; and the server 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -33,9 +34,11 @@ class Judge:
         self.strict = True
         self.replicates = False
         self.asked: list[bytes] = []
+        self.spent = 0.0
 
     def judge(self, text: bytes) -> tuple[Ruling, ...]:
         self.asked.append(text)
+        self.spent += 1
         return tuple(self._ruling(part.strip()) for part in text.split(b";") if part.strip())
 
     def _ruling(self, text: bytes) -> Ruling:
@@ -342,3 +345,22 @@ def answered(through: Through, data: bytes, cuts: list[int]) -> bytes:
         through.session.from_server(frames.feed(data[at : at + size]))
         at += size
     return b"".join(through.session.to_agent)
+
+
+def test_no_more_frames_are_taken_when_the_judge_has_spent_enough() -> None:
+    """What is left is taken later, in order, and the agent sees no difference."""
+    through = Through(judge := Judge())
+    data = b"".join(write.query(b"select %d" % number) for number in range(10)) + write.query(b"drop")
+    through.session.spend_until = 2.5
+    through.agent(data)
+    assert judge.asked == [b"select 0", b"select 1", b"select 2"]
+    through.drain()
+    assert len(judge.asked) == 3
+    through.session.spend_until = math.inf
+    through.agent(b"")
+    through.drain()
+    plain = Through()
+    plain.agent(data)
+    plain.drain()
+    assert seen(through.to_agent) == seen(plain.to_agent)
+    assert len(judge.asked) == 11

@@ -31,6 +31,7 @@ class Judge:
 
     strict = True
     replicates = False
+    spent = 0.0
 
     def __init__(self) -> None:
         self.decider = self

@@ -318,7 +318,7 @@ class Config(Part):
     audit: Audit = Audit()
     metrics: Metrics = Metrics()
     limits: Limits = Limits()
-    ask: str = "ask whoever runs this host's Coatcheck to add a rule to its policy"  # told with every denial
+    ask: str = "ask whoever runs this host's Coatcheck to allow it in its policy"  # told with every denial
 
     @model_validator(mode="after")
     def _unique(self) -> Config:

@@ -43,12 +43,11 @@ BYTES = Metric(
 )
 DIALS = Metric("coatcheck_dials", "counter", "Upstream connections: new, reused, failed.", ("proxy",), ("result",))
 HANDSHAKES = Metric(
-    "coatcheck_tls_handshakes", "counter", "TLS handshakes by side and result.", ("proxy",), ("side", "result")
+    "coatcheck_tls_handshakes", "counter", "TLS handshakes with agents, by result.", ("proxy",), ("side", "result")
 )
 
 # ---- decisions ----
 VERDICTS = Metric("coatcheck_verdicts", "counter", "Operations decided.", ("proxy",), ("decision", "rule"))
-VERDICT_CACHE = Metric("coatcheck_verdict_cache", "counter", "Look-ups of cached verdicts.", ("proxy",), ("result",))
 DENIALS = Metric("coatcheck_denials", "counter", "What was denied, by reason.", ("proxy",), ("reason",))
 PEER_ERRORS = Metric(
     "coatcheck_peer_errors", "counter", "Bytes that a protocol forbids, by code.", ("proxy",), ("side", "code")
@@ -59,7 +58,7 @@ ENVIRONMENT_ERRORS = Metric(
 STEP_SECONDS = Metric(
     "coatcheck_step_seconds",
     "histogram",
-    "Time of each step of a flow: attest, identify, plan, dial, handshake, lease, verdict, record, first_byte.",
+    "Time of steps of a flow: identify, dial (with its TLS handshake), record, first_byte.",
     ("proxy",),
     ("step",),
     STEP_BUCKETS,

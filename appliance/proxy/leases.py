@@ -138,7 +138,3 @@ class Leases:
         now = time.time()
         for key in [key for key, lease in self._held.items() if lease.expires <= now]:
             del self._held[key]
-
-    def forget_job(self, job: JobId) -> None:
-        for key in [key for key in self._held if key.job == job]:
-            del self._held[key]

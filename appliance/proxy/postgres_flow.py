@@ -32,6 +32,7 @@ from appliance.proxy.postgres_upstream import Login, Server, cancel, connect, lo
 from appliance.proxy.shares import AT_ONCE, Share
 from appliance.proxy.siblings import CancelAsked
 from appliance.proxy.statement_records import StatementRecords
+from appliance.proxy.upstream import timed
 from appliance.session.postgres import Session
 from appliance.session.postgres_judge import Judge, Setting
 from appliance.session.postgres_masks import ResultMasks
@@ -295,7 +296,8 @@ class PostgresFlow:
     async def _connect(self, startup: Startup, secret: LeasedSecret | None, lease: CompiledLease) -> Server:
         route = self._flow.route
         context = self._services.postgres.context(lease)
-        channel, sink = await connect(self._services.buffers, context, route, self._limits)
+        with timed(self._tally.dialled):
+            channel, sink = await connect(self._services.buffers, context, route, self._limits)
         login = Login(
             startup.user,
             startup.parameters,

@@ -64,8 +64,11 @@ class ProxyTally:
     def handshake(self, side: str, result: str) -> None:
         self._tally.counter(names.HANDSHAKES, side, result).value += 1
 
-    def dialled(self, result: str) -> None:
+    def dialled(self, result: str, seconds: float) -> None:
+        """An upstream connection, with its handshake: "new", "reused" or "failed"."""
         self._tally.counter(names.DIALS, result).value += 1
+        if result == "new":
+            self.step("dial", seconds)
 
     # ---- operations ----
 

@@ -12,6 +12,8 @@ import os
 import ssl
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from appliance.config.schema import Limits
@@ -120,9 +122,12 @@ class Upstream:
 
 
 class Upstreams:
-    """Dials, and keeps what may be used again."""
+    """Dials, and keeps what may be used again. `dialled` hears of each connection: "new", "reused" or "failed", and the
+    seconds that it took."""
 
-    def __init__(self, buffers: Buffers, context: ssl.SSLContext, limits: Limits) -> None:
+    def __init__(
+        self, buffers: Buffers, context: ssl.SSLContext, limits: Limits, dialled: Callable[[str, float], None]
+    ) -> None:
         self._buffers = buffers
         self._context = context
         self._limits = limits
@@ -130,8 +135,7 @@ class Upstreams:
         self._idle_count = 0
         self._sessions: OrderedDict[Route, ssl.SSLSession] = OrderedDict()
         self._session_reads = 0
-        self.dialled = 0
-        self.reused = 0
+        self._dialled = dialled
 
     def take(self, route: Route) -> Upstream | None:
         """An idle connection of this route, if there is one."""
@@ -142,7 +146,7 @@ class Upstreams:
             if not idle:
                 del self._idle[route]
             if upstream.usable:
-                self.reused += 1
+                self._dialled("reused", 0.0)
                 return upstream
         return None
 
@@ -176,15 +180,6 @@ class Upstreams:
             else:
                 del self._idle[route]
 
-    def close_job(self, job: JobId) -> None:
-        """Nothing of a job outlives it."""
-        for route in [r for r in self._idle if r.job == job]:
-            for upstream in self._idle.pop(route):
-                self._idle_count -= 1
-                upstream.channel.close()
-        for route in [r for r in self._sessions if r.job == job]:
-            del self._sessions[route]
-
     def close(self) -> None:
         for idle in self._idle.values():
             for upstream in idle:
@@ -198,7 +193,11 @@ class Upstreams:
         Raises EnvironmentFailed with code upstream-refused, -unreachable, -timeout, -certificate or -tls. Cancelling
         leaves no connection behind.
         """
-        return self.take(route) or await self._dial(route)
+        upstream = self.take(route)
+        if upstream is None:
+            with timed(self._dialled):
+                upstream = await self._dial(route)
+        return upstream
 
     async def _dial(self, route: Route) -> Upstream:
         channel = Channel(self._buffers)
@@ -211,7 +210,6 @@ class Upstreams:
                 session=session,
             )
         await dial(channel, route, self._limits)
-        self.dialled += 1
         if route.tls:
             await secure(channel, route, self._limits)
             if session is not None and channel.tls is not None and not channel.tls.session_reused:
@@ -233,6 +231,18 @@ class Upstreams:
             self._sessions[route] = session
             while len(self._sessions) > _SESSIONS_MOST:
                 self._sessions.popitem(last=False)
+
+
+@contextmanager
+def timed(dialled: Callable[[str, float], None]) -> Iterator[None]:
+    """Tells of a connection that is opened within: "new", or "failed" if that raises, and the seconds that it took."""
+    started = time.perf_counter()
+    result = "failed"
+    try:
+        yield
+        result = "new"
+    finally:
+        dialled(result, time.perf_counter() - started)
 
 
 async def dial(channel: Channel, route: Route, limits: Limits) -> None:

@@ -70,7 +70,7 @@ async def work(
         identities=identities,
         leases=Leases(vault),
         leaves=Leaves(vault),
-        upstreams=Upstreams(buffers, upstream_context(config.tls, "http/1.1"), config.limits),
+        upstreams=Upstreams(buffers, upstream_context(config.tls, "http/1.1"), config.limits, tally.dialled),
         names=names,
         recorder=recorder,
         tally=tally,

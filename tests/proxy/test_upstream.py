@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import types
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -96,18 +96,22 @@ def route(port: int, tls: bool = False, **changes: object) -> Route:
     return made._replace(**changes)  # type: ignore[arg-type]
 
 
-def pool(authority: TestAuthority | None = None) -> Upstreams:
+def nobody(result: str, seconds: float) -> None:
+    """Who does not count connections."""
+
+
+def pool(authority: TestAuthority | None = None, dialled: Callable[[str, float], None] = nobody) -> Upstreams:
     files = (str(authority.file),) if authority is not None else ()
-    return Upstreams(
-        Buffers(), upstream_context(Tls(upstream_ca_files=files, system_roots=authority is None), "http/1.1"), LIMITS
-    )
+    context = upstream_context(Tls(upstream_ca_files=files, system_roots=authority is None), "http/1.1")
+    return Upstreams(Buffers(), context, LIMITS, dialled)
 
 
 @on_both_loops
 def test_a_connection_is_used_again_by_the_same_route_only(loop: str) -> None:
     async def main() -> None:
         async with service() as there:
-            upstreams, own = pool(), route(there.port)
+            told: list[str] = []
+            upstreams, own = pool(dialled=lambda result, _: told.append(result)), route(there.port)
             first = await upstreams.connect(own)
             upstreams.give_back(first)
             for other in (
@@ -121,7 +125,10 @@ def test_a_connection_is_used_again_by_the_same_route_only(loop: str) -> None:
                 assert upstreams.take(other) is None
             assert await upstreams.connect(own) is first
             assert upstreams.take(own) is None  # one flow at a time
-            assert (upstreams.dialled, upstreams.reused) == (1, 1)
+            assert told == ["new", "reused"]
+            with pytest.raises(EnvironmentFailed):
+                await upstreams.connect(route(1))
+            assert told == ["new", "reused", "failed"]
             upstreams.give_back(first)
             upstreams.close()
 
@@ -175,24 +182,6 @@ def test_limits_of_what_is_kept_and_for_how_long(loop: str, monkeypatch: pytest.
 
 
 @on_both_loops
-def test_nothing_of_a_job_outlives_it(loop: str) -> None:
-    async def main() -> None:
-        async with service() as there:
-            upstreams = pool()
-            own, other = route(there.port), route(there.port, job=JobId("j-2"))
-            mine, theirs = await upstreams.connect(own), await upstreams.connect(other)
-            upstreams.give_back(mine)
-            upstreams.give_back(theirs)
-            upstreams.close_job(own.job)
-            assert (mine.usable, theirs.usable) == (False, True)
-            assert upstreams.take(own) is None
-            assert upstreams.take(other) is theirs
-            theirs.channel.close()
-
-    run(loop, main())
-
-
-@on_both_loops
 def test_a_server_is_verified_and_a_session_resumed_on_its_route_only(loop: str, authority: TestAuthority) -> None:
     async def main() -> None:
         async with service(context_of(authority)) as there:
@@ -240,7 +229,7 @@ def test_a_server_that_is_not_there_or_silent_or_no_tls(loop: str, authority: Te
                 await pool().connect(route(port))
             assert caught.value.code == "upstream-refused"
         async with service() as there:
-            upstreams = Upstreams(Buffers(), upstream_context(Tls(), "http/1.1"), Limits(handshake_timeout=0.1))
+            upstreams = Upstreams(Buffers(), upstream_context(Tls(), "http/1.1"), Limits(handshake_timeout=0.1), nobody)
             with pytest.raises(EnvironmentFailed) as caught:
                 await upstreams.connect(route(there.port, tls=True))
             assert caught.value.code == "upstream-timeout"
@@ -306,7 +295,7 @@ def test_reading_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             read.append(current)
             return types.SimpleNamespace(has_ticket=True)
 
-    upstreams = Upstreams(Buffers(), ssl.create_default_context(), LIMITS)
+    upstreams = Upstreams(Buffers(), ssl.create_default_context(), LIMITS, nobody)
     monkeypatch.setattr(module, "_SESSION_READS", 5)
     for number in range(9):
         current = Route(JobId(f"j-{number}"), PrincipalName("p"), "a.test", "192.0.2.1", 443, True)

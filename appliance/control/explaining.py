@@ -7,16 +7,19 @@ from typing import Annotated, Final
 from urllib.parse import unquote
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from appliance.config.schema import Config
 from appliance.control.checking import Checked
+from appliance.lineage.catalogue import supposed
 from appliance.model.errors import PeerError
 from appliance.model.facts import ProcessFacts
 from appliance.model.identity import Claims
 from appliance.model.ids import JobId, PrincipalName
-from appliance.model.verdict import AnyOperation, Destination, Operation, PostgresPlan, SqlOperation
+from appliance.model.verdict import AnyOperation, Destination, Operation, PostgresPlan, SqlOperation, Verdict
 from appliance.policy.engine import Policy, subject_of
 from appliance.policy.explain import Explanation, explain
+from appliance.session.postgres_judge import Judge, Setting
 from appliance.session.sql_operation import operation_of, server_first, unparsed
 from appliance.sql.statements import Unparsed, statements
 from appliance.wire.names import canonical_host, literal_of, split_host_port
@@ -61,7 +64,39 @@ def explain_policy(config: Config, checked: Checked, ask: ExplainAsk) -> Explana
         operation = _statement(policy.plan(claims, destination).postgres or PostgresPlan(), ask, user, database)
     else:
         destination, operation = _request(ask)
-    return explain(policy, checked.data, subject_of(claims), destination, operation)
+    found = explain(policy, checked.data, subject_of(claims), destination, operation)
+    return _held_against_masks(found, ask.sql) if isinstance(operation, SqlOperation) else found
+
+
+class _Said:
+    """A decider for what is decided already."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self._verdict = verdict
+
+    def verdict(self, operation: SqlOperation) -> Verdict:
+        return self._verdict
+
+
+def _held_against_masks(found: Explanation, sql: str) -> Explanation:
+    """What the masks make of a statement that the rules let through, as far as they tell without the database."""
+    plan, verdict, operation = found.plan.postgres, found.verdict, found.operation
+    if plan is None or not plan.masks or verdict is None or verdict.decision == "deny":
+        return found
+    assert isinstance(operation, SqlOperation)  # noqa: S101  # the caller's condition
+    setting = Setting(
+        found.plan.destination, operation.database, operation.user, operation.credentials, "utf-8", False, True
+    )
+    (ruling,) = Judge(_Said(verdict), plan, setting, supposed(plan.masks)).judge(sql.encode())
+    lines = found.text.split("\n")
+    if ruling.verdict.decision == "deny":
+        verdict = ruling.verdict
+        lines[0] = f"deny by {verdict.rule}: {verdict.reason}"
+        lines.insert(1, f"  the rules alone: {found.text.partition(chr(10))[0]}")
+    elif ruling.flow is not None and (hidden := sorted(ruling.flow.passes | ruling.flow.expressions)):
+        lines.append(f"  hidden in the result by: {', '.join(plan.masks[index].name for index in hidden)}")
+    lines.append("  masks: only the columns that they name are known here, not views, partitions or what `names` fits")
+    return replace(found, verdict=verdict, text="\n".join(lines))
 
 
 def _request(ask: ExplainAsk) -> tuple[Destination, Operation]:

@@ -244,6 +244,18 @@ def build(
     )
 
 
+def supposed(masks: Sequence[Mask]) -> Catalogue:
+    """As much of a Catalogue as the masks tell by themselves: tables that have the columns which they name."""
+    tables: dict[str, str] = {}
+    rows = []
+    for number, full in enumerate(sorted({column for mask in masks for column in mask.columns}), 1):
+        table, _, column = full.rpartition(".")
+        schema, _, name = table.partition(".")
+        oid = tables.setdefault(table, str(number))
+        rows.append(Column(oid, schema, name, "r", str(number), column, None, None, "", "", "{pg_catalog,public}"))
+    return build(masks, rows, ())
+
+
 def made_types(rows: Iterable[Made]) -> dict[int, tuple[str, int]]:
     """Of each type's oid the form, and the oid within it, or 0. Raises ValueError for what no server sends."""
     types: dict[int, tuple[str, int]] = {}

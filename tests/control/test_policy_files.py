@@ -146,3 +146,39 @@ def test_explaining_a_statement_reads_it_as_the_proxy_does(folder: Path) -> None
     for bad in (("SELECT 1; SELECT 2", "postgres://db.example.com/"), ("SELECT 1", "https://db.example.com/")):
         with pytest.raises(PeerError):
             said(*bad)
+
+
+MASKS = """
+    masks:
+      - {name: mail, columns: [public.customers.email]}
+      - {name: notes, columns: [app.customers.note], expressions: mask}
+      - {name: cards, detect: [credit-card]}
+"""
+
+
+def test_explaining_a_statement_tells_what_masks_make_of_it(folder: Path) -> None:
+    """What they name; the database is not asked."""
+    (folder / "data.yaml").write_text(SQL_DATA + MASKS)
+    checked = check_policy(CONFIG, *read_folder(folder))
+
+    def said(sql: str) -> tuple[str, list[str]]:
+        found = explain_policy(CONFIG, checked, ExplainAsk("runner", "postgres://app@db.example.com/shop", sql=sql))
+        assert found.verdict is not None
+        return found.verdict.rule, found.text.splitlines()
+
+    rule, lines = said("SELECT id FROM public.customers WHERE email LIKE 'a%'")
+    assert rule == "shop/mask-mail"
+    assert lines[0].startswith("deny by shop/mask-mail: a masked column may not be searched")
+    assert lines[1] == "  the rules alone: allow by shop/read"
+    rule, lines = said("SELECT email AS e, note FROM public.customers JOIN app.customers USING (id)")
+    assert rule == "shop/read"
+    assert "  hidden in the result by: mail, notes" in lines
+    assert said("SELECT lower(email) FROM public.customers")[0] == "shop/mask-mail"
+    rule, lines = said("SELECT lower(note) FROM app.customers")
+    assert rule == "shop/read"
+    assert "  hidden in the result by: notes" in lines
+    rule, lines = said("SELECT id FROM public.customers")
+    assert rule == "shop/read"
+    assert not any("hidden in" in line for line in lines)
+    assert lines[-1].startswith("  masks: only the columns that they name")
+    assert said("DELETE FROM public.customers")[0] == "shop/default-deny"

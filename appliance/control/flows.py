@@ -168,8 +168,9 @@ class Flows:
             self._operation(view, record, record.statement[:_MOST_SHOWN])
 
     def _operation(self, view: FlowView, record: OperationDecided | StatementDecided, what: str) -> None:
-        view.operations += 1
-        view.denied += record.decision != "allow"
+        if record.decision != "hold":  # what it comes to is a record of its own
+            view.operations += 1
+            view.denied += record.decision != "allow"
         view.last = what
         if self._followers:
             self._tell("operation", view, record)

@@ -547,9 +547,12 @@ class PostgresFlow:
     def _begin_hold(self, session: Session) -> None:
         step = session.held
         assert step is not None  # noqa: S101  # callers' condition
-        verdict = next(ruling.verdict for ruling in step.rulings if ruling.verdict.decision == "hold")
-        self._hold_ends = self._clock() + verdict.hold_seconds
+        index, ruling = next((i, each) for i, each in enumerate(step.rulings) if each.verdict.decision == "hold")
+        self._hold_ends = self._clock() + ruling.verdict.hold_seconds
         self._tally.held()
+        parameters = step.portal.parameters if step.portal is not None else ()
+        number = session.operations + 1 + index  # that it will have when it is decided
+        self._recorder.put(self._decided(Decision(number, ruling, ruling.verdict, step.text, parameters), whole=True))
         self._remind()
 
     def _remind(self) -> None:

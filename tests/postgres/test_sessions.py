@@ -58,6 +58,11 @@ def test_held_until_its_time_is_over(spine: Spine) -> None:
     assert "NOTICE:" in notice
     assert "a person looks at it" in error
     assert spine.server.sql("select count(*) from t") == "100"
+    spine.appliance.settle()
+    records = [each for each in spine.appliance.audit() if each.get("command") == "truncate"]
+    decided = [(each["operation"], each["decision"]) for each in records]
+    number = decided[0][0]
+    assert decided == [(number, "hold"), (number, "deny")]
 
 
 def test_held_and_cancelled(spine: Spine) -> None:

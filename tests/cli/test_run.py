@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,15 +21,16 @@ from tests.world import OUTSIDE4
 pytestmark = pytest.mark.world
 
 
-def started(spine: Spine, argv: list[str], **options: object) -> subprocess.Popen[bytes]:
+def started(spine: Spine, argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
     appliance = spine.appliance
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return spine.world.popen(
         appliance.job_command(argv),
         cwd="/",
         env=appliance.environment,
         uid=AGENT_UID,
         groups=[appliance.group],
-        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        **{**pipes, **options},
     )
 
 

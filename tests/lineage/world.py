@@ -77,7 +77,7 @@ class World:
             if result.ntuples > MOST_ROWS:
                 return Shown((), [], "57014", "more rows than are worth comparing")
             columns = tuple((result.ftable(i), result.ftablecol(i)) for i in range(result.nfields))
-            rows = [
+            rows: list[tuple[object, ...]] = [
                 tuple(result.get_value(row, column) for column in range(result.nfields))
                 for row in range(result.ntuples)
             ]

@@ -408,7 +408,8 @@ def test_where_questions_go(tmp_path: Any) -> None:
     path.write_text("# x\nsearch a.test\nnameserver 192.0.2.3\nnameserver fe80::1%eth0\nnameserver\n")
     assert servers_of(Dns(), str(path)) == (("192.0.2.3", 53), ("fe80::1", 53))
     assert servers_of(Dns(), str(tmp_path / "none")) == ()
-    for hosts in ({"a_b": ("192.0.2.1",)}, {"a.test": ("127.1",)}):
+    refused: list[dict[str, tuple[str, ...]]] = [{"a_b": ("192.0.2.1",)}, {"a.test": ("127.1",)}]
+    for hosts in refused:
         with pytest.raises(ValidationError):  # the configuration refuses them,
             Dns(hosts=hosts)
         unchecked = Dns.model_construct(hosts=hosts, servers=(), timeout=3.0)

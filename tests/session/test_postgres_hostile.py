@@ -257,7 +257,7 @@ def test_a_long_pipeline_that_fails_costs_no_square_of_its_length(kind: str) -> 
     """Its cost by length is compared, so that no clock of a busy machine decides: the server's answer to the first."""
 
     def cost(length: int) -> float:
-        session = Session(Judge(), None, refuse, None)  # type: ignore[arg-type]
+        session = Session(Judge(), None, refuse, None)
         each = [P(b"n%d" % n, b"rows 1") if kind == "parse" else B(b"", b"s") for n in range(length)]
         session.from_agent(Frames(False, login=False).feed(b"".join(each)))
         error = Frames(True, login=False).feed(write.error("ERROR", "42P05", "exists"))

@@ -195,7 +195,7 @@ def test_what_is_written_is_read(
 ) -> None:
     headers = [(b"Host", b"example.com"), *headers]
     total = b"".join(body)
-    data = write_request(method, target, headers, framing, len(total), close=close)  # type: ignore[arg-type]
+    data = write_request(method, target, headers, framing, len(total), close=close)
     if framing == "length":
         data += total
     elif framing == "chunked":

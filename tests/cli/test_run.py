@@ -185,7 +185,7 @@ def test_a_member_of_the_group_sees_what_root_sees(spine: Spine, cli: Callable[.
 
 
 def test_a_secret_that_cannot_be_had_is_said_and_the_job_runs() -> None:
-    def without(config: dict, policy: dict) -> None:  # type: ignore[type-arg]
+    def without(config: dict[str, Any], policy: dict[str, Any]) -> None:
         del config["secrets"][0]["shape"]  # the shape is the real value's then, which nobody has
         config["secrets"][0]["from"] = {"file": "/nowhere"}
 

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -145,7 +145,7 @@ def addresses(response: dns.Response) -> list[str]:
     return [record.data for record in response.answers if record.kind != dns.CNAME]
 
 
-Scene = Callable[[], Awaitable[None]]
+Scene = Callable[[], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -154,7 +154,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Scene], None]:
 
     def play(scene: Scene) -> None:
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(scene())  # type: ignore[arg-type]
+            runner.run(scene())
 
     return play
 

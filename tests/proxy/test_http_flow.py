@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from appliance.config.schema import Config
-from appliance.model.ids import DestinationName, SecretName
+from appliance.model.ids import DestinationName, JobId, PrincipalName, SecretName
 from appliance.model.placeholder import LeasedPlaceholder, LeasedSecret, Narrowing, Slot
 from appliance.model.secret import Secret
 from appliance.model.verdict import Destination, Operation, Plan, SqlOperation, Verdict
@@ -39,6 +39,7 @@ class Side:
         self.wrote = b""
         self.closing = False
         self.aborted = False
+        self.tls = None
         self.sink: Any = None
         self.sent_bytes = self.received_bytes = 0
 
@@ -109,10 +110,10 @@ class Pair:
         held = LeasedPlaceholder(HELD, Narrowing(), time.time() + 60, counted=False)
         secret = LeasedSecret(SecretName("demo"), Secret(REAL), (Slot("header", "authorization"),), (held,))
         self.agent, self.upstream = Side(), Side()
-        self.flow = HttpFlow(flow, self.agent, 443, None)  # type: ignore[arg-type]
+        self.flow = HttpFlow(flow, self.agent, 443, None)
         self.flow._lease = CompiledLease((secret,), time.time() + 60)
-        route = Route("j-1", "agent", HOST, "192.0.2.1", 443, True)  # type: ignore[arg-type]
-        self.flow._upstream = Upstream(route, self.upstream, config.limits)  # type: ignore[arg-type]
+        route = Route(JobId("j-1"), PrincipalName("agent"), HOST, "192.0.2.1", 443, True)
+        self.flow._upstream = Upstream(route, self.upstream, config.limits)
         self.flow._upstream.owner = self.flow
 
     def lease(self) -> CompiledLease | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from appliance.ipc.client import IpcClient
 from appliance.ipc.messages import Lease, LeasedSecretWire, PlaceholderState
 from appliance.model.errors import Denied, EnvironmentFailed
 from appliance.model.ids import DestinationName, JobId, SecretName
@@ -50,7 +51,7 @@ class Vault:
 
 
 def leases_of(vault: Vault) -> Leases:
-    return Leases(vault)  # type: ignore[arg-type]  # all that it uses of a client
+    return Leases(cast(IpcClient, vault))  # all that it uses of a client
 
 
 @pytest.mark.parametrize("length", [8, 39, 41, 80, 1203])

@@ -92,9 +92,9 @@ async def service(tls: ssl.SSLContext | None = None) -> AsyncIterator[Service]:
         server.close()
 
 
-def route(port: int, tls: bool = False, **changes: object) -> Route:
+def route(port: int, tls: bool = False, **changes: Any) -> Route:
     made = Route(JobId("j-1"), PrincipalName("agent"), "a.example", "127.0.0.1", port, tls)
-    return made._replace(**changes)  # type: ignore[arg-type]
+    return made._replace(**changes)
 
 
 def nobody(result: str, seconds: float) -> None:

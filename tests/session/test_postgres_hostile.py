@@ -15,7 +15,7 @@ from appliance.model.errors import Denied, PeerError
 from appliance.model.verdict import Verdict
 from appliance.session.postgres import Session
 from appliance.session.postgres_judge import Ruling
-from appliance.wire.postgres import Frames, read, write
+from appliance.wire.postgres import Frames, Run, read, write
 from appliance.wire.postgres import messages as m
 from tests.session.postgres_model import CANARY, MASKED
 from tests.session.test_postgres import Through, refuse, seen
@@ -57,7 +57,9 @@ class Judge:
 
 class _Hider:
     def mask(self, run: bytes) -> bytes:
-        return b"".join(write.data_row([b"hidden"]) for _ in Frames(True, login=False).feed(run)[0].bodies())  # type: ignore[union-attr]
+        rows = Frames(True, login=False).feed(run)[0]
+        assert isinstance(rows, Run)
+        return b"".join(write.data_row([b"hidden"]) for _ in rows.bodies())
 
 
 class _Masks:
@@ -70,7 +72,7 @@ class _Masks:
 
 
 def through(masks: bool = True) -> Through:
-    return Through(Judge(), _Masks() if masks else None)  # type: ignore[arg-type]
+    return Through(Judge(), _Masks() if masks else None)
 
 
 def run(through: Through, *messages: bytes) -> list[tuple[int, bytes]]:

@@ -5,13 +5,13 @@ import os
 import sys
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 sys.path.insert(0, str(Path(__file__).parent))
 from appliance.hot import refusals, sources
 
 
-def extensions():
+def extensions() -> list[Extension]:
     from mypyc.build import mypycify
 
     paths = [path.relative_to(Path.cwd()) for path in sources()]

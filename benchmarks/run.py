@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks import memory, scenarios
 from benchmarks.results import BenchmarkFailed, Figures, Results, Say, told
@@ -66,7 +67,7 @@ def _round(
     in the first round only."""
     mine = [target for target in targets if first or not target.slow]
     for target in mine:
-        yield NEW, target, lambda target=target: scenarios.new_connections(setting, target, plan.warm, plan.window)  # type: ignore[misc]
+        yield NEW, target, partial(scenarios.new_connections, setting, target, plan.warm, plan.window)
     for count in plan.connections:
         name = keepalive_name(count)
         for target in mine:
@@ -82,7 +83,7 @@ def _round(
                 yield name, target, busy
             yield name, target, calm
     for target in mine:
-        yield BODY, target, lambda target=target: scenarios.body(target, plan.body_times)  # type: ignore[misc]
+        yield BODY, target, partial(scenarios.body, target, plan.body_times)
 
 
 def _handshakes(results: Results, target: Target, connections: int) -> float:

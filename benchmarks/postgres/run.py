@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.postgres import scenarios
 from benchmarks.postgres.programs import Mode
@@ -70,8 +71,8 @@ def _round(
 
             yield queries_name(mode, count, free=free), target, look_up
     for target in of_cpu:
-        yield CONNECT, target, lambda target=target: scenarios.connect(target, plan.warm, plan.window)  # type: ignore[misc]
+        yield CONNECT, target, partial(scenarios.connect, target, plan.warm, plan.window)
     for target in targets:
-        yield COPY, target, lambda target=target: scenarios.copy(setting, target)  # type: ignore[misc]
+        yield COPY, target, partial(scenarios.copy, setting, target)
     for target in of_cpu:
-        yield MASK, target, lambda target=target: scenarios.masked(setting, target, plan.people_times)  # type: ignore[misc]
+        yield MASK, target, partial(scenarios.masked, setting, target, plan.people_times)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,9 @@ from tests.audit.signer import FakeVaultSigner
 from tests.audit.test_chain import closed
 
 
-def fails(call: object, *arguments: object) -> str:
+def fails(call: Callable[..., object], *arguments: object) -> str:
     with pytest.raises(EnvironmentFailed) as caught:
-        call(*arguments)  # type: ignore[operator]
+        call(*arguments)
     assert caught.value.code == "audit"
     return str(caught.value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,8 @@ def test_if_the_write_fails_the_caller_is_told_and_the_next_may_succeed(
     assert sent(path) == [1, 2]
 
 
-async def until(condition: object) -> None:
-    while not condition():  # type: ignore[operator]
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
         await asyncio.sleep(0.005)
 
 

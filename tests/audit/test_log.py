@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -137,9 +138,12 @@ def test_segments_that_hold_the_signed_line_may_not_go(tmp_path: Path) -> None:
 
 
 def test_a_log_changed_while_it_is_open_takes_no_more(tmp_path: Path) -> None:
-    for number, change in enumerate(
-        (lambda p: os.truncate(p, 10), lambda p: p.unlink(), lambda p: os.link(p, f"{p}2"))
-    ):
+    changes: list[Callable[[Path], None]] = [
+        lambda p: os.truncate(p, 10),
+        lambda p: p.unlink(),
+        lambda p: os.link(p, f"{p}2"),
+    ]
+    for number, change in enumerate(changes):
         path = tmp_path / f"{number}" / "audit.jsonl"
         path.parent.mkdir()
         log = open_log(path, None)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -100,10 +101,14 @@ def test_what_is_no_record_of_a_worker_is_left_out(loop: str, tmp_path: Path) ->
         async with taking(tmp_path) as control:
             pipe = opened(control.pipes.open())
             forged = msgpack.encode([JobEnded(1.0, JobId("j"), "x")])
+
+            def troubled(times: int) -> bool:
+                return len(control.troubles) == times
+
             bad = (b"", b"x", b"\xc1" * 100, b"\x91" * 100_000, forged, msgpack.encode([record(50), {"type": "no"}]))
             for number, batch in enumerate(bad):
                 write(pipe, frame(number) + frame_of(batch))
-                await until(lambda number=number: len(control.troubles) == number + 1)  # type: ignore[misc]
+                await until(partial(troubled, number + 1))
             write(pipe, frame(len(bad)))
             await until(lambda: len(numbers(tmp_path)) == len(bad) + 1)
             assert numbers(tmp_path) == list(range(len(bad) + 1))

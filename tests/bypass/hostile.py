@@ -50,7 +50,7 @@ class Driver:
 
     def _line(self) -> str:
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line: str = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"the job ended with {self.process.wait(10)}")
         return line

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import IO
 
 import pytest
 from hypothesis import given
@@ -69,9 +70,9 @@ def test_an_error_is_one_sentence_whatever_is_in_it(capsys: pytest.CaptureFixtur
     assert said.replace("\n", "").isprintable()
 
 
-def in_python(code: str, **options: object) -> subprocess.Popen[bytes]:
+def in_python(code: str, stdout: int | IO[bytes]) -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-c", f"from appliance.cli import output\n{code}"]
-    return subprocess.Popen(argv, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(argv, stdout=stdout, stderr=subprocess.PIPE)
 
 
 def test_a_table_in_a_terminal_folds_and_moves_no_cursor() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,15 +21,16 @@ from tests.world import OUTSIDE4
 pytestmark = pytest.mark.world
 
 
-def started(spine: Spine, argv: list[str], **options: object) -> subprocess.Popen[bytes]:
+def started(spine: Spine, argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
     appliance = spine.appliance
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return spine.world.popen(
         appliance.job_command(argv),
         cwd="/",
         env=appliance.environment,
         uid=AGENT_UID,
         groups=[appliance.group],
-        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        **{**pipes, **options},
     )
 
 
@@ -183,7 +185,7 @@ def test_a_member_of_the_group_sees_what_root_sees(spine: Spine, cli: Callable[.
 
 
 def test_a_secret_that_cannot_be_had_is_said_and_the_job_runs() -> None:
-    def without(config: dict, policy: dict) -> None:  # type: ignore[type-arg]
+    def without(config: dict[str, Any], policy: dict[str, Any]) -> None:
         del config["secrets"][0]["shape"]  # the shape is the real value's then, which nobody has
         config["secrets"][0]["from"] = {"file": "/nowhere"}
 

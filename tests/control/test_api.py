@@ -6,14 +6,18 @@ import asyncio
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.control import peers
+from appliance.ipc.server import Peer
 from appliance.model.errors import EnvironmentFailed
+from appliance.model.facts import ProcessFacts
 from appliance.model.ids import FlowId, JobId
 from appliance.model.record import (
     FlowClosed,
@@ -23,7 +27,7 @@ from appliance.model.record import (
     StatementDecided,
     StatementEnded,
 )
-from tests.control.caller import Caller, call, call_as, exchange
+from tests.control.caller import Caller, Reply, call, call_as, exchange
 from tests.control.fakes import PLACEHOLDER
 from tests.control.rig import GROUP, Rig, rigged
 
@@ -85,15 +89,15 @@ def test_inside_a_job_root_and_members_have_a_jobs_rights(tmp_path: Path, uid: i
     async def main() -> None:
         async with rigged(tmp_path) as rig:
 
-            async def inside(method: str, path: str, body: object = None) -> object:
+            async def inside(method: str, path: str, body: object = None) -> Reply:
                 caller = Caller(uid, gid)
                 real = rig.kernel.attest_pid
 
-                async def attest(peer: object, pid: int) -> object:
+                async def attest(peer: Peer, pid: int) -> ProcessFacts:
                     assert caller.process is not None
                     assert pid == caller.process.pid
                     rig.kernel.inside[pid] = JOB
-                    return await real(peer, pid)  # type: ignore[arg-type]
+                    return await real(peer, pid)
 
                 rig.kernel._server._methods["attest_pid"] = rig.kernel._server._methods["attest_pid"]._replace(
                     handler=attest
@@ -105,16 +109,16 @@ def test_inside_a_job_root_and_members_have_a_jobs_rights(tmp_path: Path, uid: i
 
             for method, path in OPERATOR_ROUTES:
                 reply = await inside(method, path)
-                assert reply.status == 403, (method, path)  # type: ignore[attr-defined]
+                assert reply.status == 403, (method, path)
             reply = await inside("GET", "/whoami")
-            assert reply.json["claims"]["sub"] == "ci"  # type: ignore[attr-defined]
-            assert reply.json["token"] == "a.b.c"  # type: ignore[attr-defined]
+            assert reply.json["claims"]["sub"] == "ci"
+            assert reply.json["token"] == "a.b.c"
             reply = await inside("POST", "/mint", {"secret": "demo", "ttl": 60, "uses": 1, "host": "API.example.com"})
-            assert reply.json == {"job": JOB, "secret": "demo", "placeholder": PLACEHOLDER}  # type: ignore[attr-defined]
+            assert reply.json == {"job": JOB, "secret": "demo", "placeholder": PLACEHOLDER}
             assert rig.vault.minted[0].job == JOB
             assert rig.vault.minted[0].narrowing.host == "api.example.com"
             reply = await inside("POST", "/mint", {"secret": "demo", "job": "j-00000000000000bb"})
-            assert reply.status == 403  # type: ignore[attr-defined]
+            assert reply.status == 403
             assert len(rig.vault.minted) == 1
             assert b'"placeholder.minted"' in rig.audit()
             assert PLACEHOLDER.encode() not in rig.audit()
@@ -138,8 +142,8 @@ def test_if_the_kernel_process_is_away_only_root_sees_the_status(tmp_path: Path)
     uvloop.run(main())
 
 
-async def settled(condition: object) -> None:
-    while not condition():  # type: ignore[operator]
+async def settled(condition: Callable[[], object]) -> None:
+    while not condition():
         await asyncio.sleep(0.005)
 
 
@@ -253,18 +257,19 @@ def test_flows_are_listed_and_followed(tmp_path: Path) -> None:
             writer.write(b"GET /flows?follow=1 HTTP/1.1\r\nhost: x\r\n\r\n")
             await reader.readuntil(b"\r\n\r\n")
 
-            async def event() -> dict[str, object]:
+            async def event() -> dict[str, Any]:
                 size = int(await reader.readline(), 16)
                 line = await reader.readexactly(size)
                 await reader.readline()
-                return json.loads(line)  # type: ignore[no-any-return]
+                read: dict[str, Any] = json.loads(line)
+                return read
 
             assert (await event())["event"] == "open"
             rig.flows.observe([OperationDecided(2.0, FlowId("f-1"), 1, "GET", "api.example.com", "/x", "allow", "r")])
             seen = await event()
             assert seen["event"] == "operation"
-            assert seen["flow"]["last"] == "GET api.example.com/x"  # type: ignore[index]
-            assert seen["record"]["path"] == "/x"  # type: ignore[index]
+            assert seen["flow"]["last"] == "GET api.example.com/x"
+            assert seen["record"]["path"] == "/x"
             flow = FlowId("f-1")
             rig.flows.observe([SessionStarted(2.0, flow, "shop", "app", "15.4", True, ("db",))])
             assert (await event())["event"] == "session"
@@ -274,7 +279,7 @@ def test_flows_are_listed_and_followed(tmp_path: Path) -> None:
             rig.flows.observe([StatementDecided(2.0, flow, 2, "select", "select $1", "deny", "db/default-deny")])
             seen = await event()
             assert seen["event"] == "operation"
-            assert {key: seen["flow"][key] for key in ("last", "operations", "denied", "swapped")} == {  # type: ignore[index]
+            assert {key: seen["flow"][key] for key in ("last", "operations", "denied", "swapped")} == {
                 "last": "select $1",
                 "operations": 2,
                 "denied": 1,

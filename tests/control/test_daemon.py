@@ -136,7 +136,8 @@ def test_control_serves_without_any_right_and_stops_cleanly(tmp_path: Path) -> N
 
             def scrape() -> bytes:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                    return answer.read()  # type: ignore[no-any-return]
+                    text: bytes = answer.read()
+                    return text
 
             assert b"coatcheck_audit_sequence" in await asyncio.get_running_loop().run_in_executor(None, scrape)
             await stop(daemon)

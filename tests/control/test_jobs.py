@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
@@ -17,8 +18,8 @@ GOVERNED = JobInfo(JobId("j-0000000000000007"), "runner", -1, "/system.slice/act
 MANAGED = JobInfo(JobId("j-0000000000000008"), "agent", 1000, "/coatcheck.slice/j-0000000000000008", 8, True, True)
 
 
-async def settled(condition: object) -> None:
-    while not condition():  # type: ignore[operator]
+async def settled(condition: Callable[[], object]) -> None:
+    while not condition():
         await asyncio.sleep(0.005)
 
 

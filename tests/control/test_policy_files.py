@@ -130,8 +130,8 @@ def test_explaining_a_statement_reads_it_as_the_proxy_does(folder: Path) -> None
     (folder / "data.yaml").write_text(SQL_DATA)
     checked = check_policy(CONFIG, *read_folder(folder))
 
-    def said(sql: str, url: str = "postgres://app@DB.example.com/shop", **more: str) -> tuple[str, str, str]:
-        found = explain_policy(CONFIG, checked, ExplainAsk("runner", url, sql=sql, **more))
+    def said(sql: str, url: str = "postgres://app@DB.example.com/shop", user: str = "") -> tuple[str, str, str]:
+        found = explain_policy(CONFIG, checked, ExplainAsk("runner", url, sql=sql, user=user))
         return found.plan.decision, found.verdict.rule if found.verdict is not None else "", found.text
 
     assert said("SELECT count(*) FROM orders")[:2] == ("allow", "shop/read")

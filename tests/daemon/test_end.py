@@ -108,7 +108,7 @@ def test_the_supervisor_is_killed() -> None:
             assert agent.stdout is not None
             agent.stdin.write("\n")
             agent.stdin.flush()
-            return agent.stdout.readline().strip()
+            return str(agent.stdout.readline()).strip()
 
         assert attempt() == "ECONNRESET"
         running = pids(appliance)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import IO, TextIO, cast
 
 from rich import box
 from rich.console import Console
@@ -32,9 +32,8 @@ class Screen:
             if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for what it lacks
                 stream.reconfigure(errors="replace")
         width = None if terminal else int(os.environ.get("COLUMNS") or PIPE_WIDTH)
-        self._out = Console(
-            file=None if terminal else _Trimmed(sys.stdout), width=width, highlight=False, soft_wrap=False, emoji=False
-        )
+        pipe = None if terminal else cast(IO[str], _Trimmed(sys.stdout))  # what Console uses of one
+        self._out = Console(file=pipe, width=width, highlight=False, soft_wrap=False, emoji=False)
         self._progress = Console(stderr=True, highlight=False)
         self._box = box.SIMPLE_HEAD if terminal else None
         self._start = time.monotonic()

@@ -14,11 +14,11 @@ def main() -> None:
     address, port, log = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     selector = selectors.DefaultSelector()
     for kind, number in ((socket.SOCK_STREAM, port), (socket.SOCK_DGRAM, port), (socket.SOCK_DGRAM, 53)):
-        sock = socket.socket(socket.AF_INET, kind)
-        sock.bind((address, number))
+        listener = socket.socket(socket.AF_INET, kind)
+        listener.bind((address, number))
         if kind == socket.SOCK_STREAM:
-            sock.listen()
-        selector.register(sock, selectors.EVENT_READ)
+            listener.listen()
+        selector.register(listener, selectors.EVENT_READ)
     print("ready", flush=True)
     with open(log, "a", buffering=1) as file:
         while True:

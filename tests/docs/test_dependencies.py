@@ -37,9 +37,8 @@ def test_licences_are_those_that_the_libraries_declare() -> None:
     for title in ("The product", "Tests and benchmarks only"):
         for name, (_, licence, _) in section(title).items():
             meta = importlib.metadata.metadata(name)
-            declared = (
-                f"{meta.get('License-Expression') or ''} {meta.get('License') or ''} {meta.get_all('Classifier')}"
-            )
+            told = [meta.get_all(field) or [] for field in ("License-Expression", "License", "Classifier")]
+            declared = " ".join(line for lines in told for line in lines)
             words = {word for word in _LICENCES if word in licence}
             assert words, name
             for word in words:

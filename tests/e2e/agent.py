@@ -6,9 +6,11 @@ import json
 import re
 import subprocess
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from tests.e2e.spine import AGENT_UID, Spine
+from tests.e2e.spine import AGENT_UID
+from tests.world import World
+from tests.world.appliance import Appliance
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,17 @@ class Reply:
         return str(self.problem.get("type", "")).removeprefix("urn:coatcheck:")
 
 
+class Running(Protocol):
+    """A world with a running appliance in it: a Spine, of this folder or another."""
+
+    world: World
+    appliance: Appliance
+
+
 class Agent:
     """`with Agent(spine) as agent:`; it is one job. `placeholder` is what it holds in DEMO_TOKEN."""
 
-    def __init__(self, spine: Spine, *, uid: int = AGENT_UID, within: tuple[str, ...] = ()) -> None:
+    def __init__(self, spine: Running, *, uid: int = AGENT_UID, within: tuple[str, ...] = ()) -> None:
         appliance = spine.appliance
         self._process: subprocess.Popen[Any] = spine.world.popen(
             appliance.job_command([*within, *appliance.python, "-m", "tests.e2e.inside"]),

@@ -19,6 +19,7 @@ from typing import Any
 from tests.world import OUTSIDE4, World
 from tests.world.appliance import TOKEN, Appliance
 from tests.world.pki import Pair, TestAuthority
+from tests.world.world import REPOSITORY
 
 HOST = "service.test"
 AGENT_UID = 65534
@@ -95,8 +96,6 @@ class Spine:
 
     def serve(self, pair: Pair | None, port: int, log: Path) -> subprocess.Popen[Any]:
         """Another echo service outside, on all its addresses: with TLS if there is a certificate."""
-        from tests.world.appliance import REPOSITORY
-
         tls = [str(pair.chain), str(pair.key)] if pair else []
         service = self.world.popen(
             ["python3", str(REPOSITORY / "tests" / "world" / "echo_service.py"), str(port), str(log), *tls],

@@ -284,7 +284,7 @@ def _giant(connection: Connection, request: Request) -> bool:
         buffer = bytearray(1 << 20)
         left -= len(connection.read(1 << 20))
         while left > 0:
-            left -= connection.sock.recv_into(buffer)  # type: ignore[attr-defined]
+            left -= connection.sock.recv_into(buffer)
         connection.write(response(b"all"))
     return True
 

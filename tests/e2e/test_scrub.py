@@ -9,6 +9,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -316,9 +317,12 @@ def test_at_the_edges_of_records_and_reads(agent: Agent, echo: Echo, edge: int) 
             data[place : place + len(text)] = text
         return bytes(data)
 
+    def answer(before: int, credential: bytes) -> bytes:
+        return response(b"-" * before + body(credential))
+
     for before in (0, 38, 100):  # the head moves the edges, too
         echo.got.clear()
-        echo.how = lambda credential, before=before: response(b"-" * before + body(credential))
+        echo.how = partial(answer, before)
         reply, placeholder = _ask(agent)
         _check(echo, reply, "demo")
         assert reply.body == b"-" * before + body(placeholder)

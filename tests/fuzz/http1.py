@@ -76,7 +76,7 @@ def check_requests(data: bytes, chance: random.Random) -> None:
         if isinstance(head, RequestHead):
             kept = end_to_end(head)
             framing = "length" if head.framing == "length" else "chunked" if head.framing == "chunked" else "none"
-            again = write_request(head.method, head.target, kept, framing, head.length)  # type: ignore[arg-type]
+            again = write_request(head.method, head.target, kept, framing, head.length)
             second = RequestReader(2 * MAX_HEAD, 60).feed(again)[0]
             if not isinstance(second, RequestHead) or end_to_end(second) != kept or second.target != head.target:
                 raise AssertionError("what is written is not what was read")

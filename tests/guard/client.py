@@ -124,8 +124,8 @@ def request(path: str, http_connection: http.client.HTTPSConnection) -> str:
 
 
 def name_of(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in errno.errorcode and not isinstance(error, ssl.SSLError):
-        return errno.errorcode[error.errno]
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        return errno.errorcode.get(error.errno or 0, type(error).__name__)
     return type(error).__name__
 
 

@@ -176,7 +176,8 @@ class Maker:
     # FROM
 
     def sources(self, outer: list[Source], depth: int, most: int = 2) -> tuple[str, list[Source]]:
-        texts, scope = [], []
+        texts: list[str] = []
+        scope: list[Source] = []
         for _ in range(self.random.randint(1, most)):
             text, more = self.source(scope, outer, depth)
             texts.append(text)

@@ -327,7 +327,8 @@ CLEAR: tuple[set[int], set[int]] = (set(), set())
 
 
 def test_output_tells_the_columns_of_a_copy() -> None:
-    email, ssn = ({0}, set()), ({1}, set())
+    email: tuple[set[int], set[int]] = ({0}, set())
+    ssn: tuple[set[int], set[int]] = ({1}, set())
     assert output_of("COPY users TO STDOUT") == [CLEAR, CLEAR, email, ssn]  # a generated column is left out
     assert output_of("COPY users (ssn, id) TO STDOUT") == [ssn, CLEAR]
     assert output_of("COPY (SELECT * FROM users) TO STDOUT") == [CLEAR, CLEAR, email, ssn, (set(), {0})]
@@ -366,7 +367,7 @@ def test_origin() -> None:
 
 def test_the_tables_are_those_of_the_grammar() -> None:
     messages = {field.name: field.message_type for field in pb.Node.DESCRIPTOR.fields}
-    for kind, (read, passed_over) in (expressions.PLAIN | expressions.LOUD).items():
+    for kind, (read, passed_over) in {**expressions.PLAIN, **expressions.LOUD}.items():
         fields = {f.name for f in messages[kind].fields if f.type == FieldDescriptor.TYPE_MESSAGE}
         assert set(read) | set(passed_over) >= fields - {"json_output"}, kind
     for kind in HARMLESS | CHANGES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -77,7 +77,7 @@ class World:
             if result.ntuples > MOST_ROWS:
                 return Shown((), [], "57014", "more rows than are worth comparing")
             columns = tuple((result.ftable(i), result.ftablecol(i)) for i in range(result.nfields))
-            rows = [
+            rows: list[tuple[object, ...]] = [
                 tuple(result.get_value(row, column) for column in range(result.nfields))
                 for row in range(result.ntuples)
             ]
@@ -93,7 +93,7 @@ class World:
 
 
 def catalogue_of(connection: psycopg.Connection[tuple[object, ...]], masks: tuple[Mask, ...] = MASKS) -> Catalogue:
-    def rows(query: str) -> list[tuple[str | None, ...]]:
+    def rows(query: str) -> list[tuple[Any, ...]]:
         answer = connection.pgconn.exec_(query.encode())
         assert not answer.error_message, answer.error_message
         return [
@@ -103,8 +103,8 @@ def catalogue_of(connection: psycopg.Connection[tuple[object, ...]], masks: tupl
             for row in range(answer.ntuples)
         ]
 
-    relations = [Column(*row) for row in rows(relations_query(masks))]  # type: ignore[arg-type]
-    routines = [Routine(*row) for row in rows(ROUTINES)]  # type: ignore[arg-type]
+    relations = [Column(*row) for row in rows(relations_query(masks))]
+    routines = [Routine(*row) for row in rows(ROUTINES)]
     return build(masks, relations, routines, [Made(*row) for row in rows(TYPES)])
 
 

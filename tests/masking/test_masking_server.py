@@ -139,7 +139,7 @@ def test_copy_is_what_the_server_itself_would_write(
 
 
 def stream(connection: psycopg.Connection, query: str, options: str) -> list[bytes]:
-    statement = sql.SQL(f"copy ({query}) to stdout with ({options})")  # type: ignore[arg-type]
+    statement = sql.SQL(f"copy ({query}) to stdout with ({options})")
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         return [bytes(piece) for piece in copy]
 

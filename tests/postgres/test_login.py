@@ -77,7 +77,7 @@ def test_a_placeholder_of_another_job_is_refused(spine: Spine) -> None:
     """Taken while that job is still there."""
     from tests.e2e.agent import Agent
 
-    with Agent(spine) as victim:  # type: ignore[arg-type]  # it needs `world` and `appliance` only
+    with Agent(spine) as victim:
         stolen = victim.environment["PGPASSWORD"]
         _refused(spine, f"PGPASSWORD='{stolen}' {_SELECT}", "none of this job's live placeholders")
 

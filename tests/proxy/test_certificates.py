@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from appliance.config.schema import Tls
+from appliance.ipc.client import IpcClient
 from appliance.ipc.messages import Leaf
 from appliance.model.errors import EnvironmentFailed
 from appliance.proxy import certificates as module
@@ -41,7 +42,7 @@ def vault(tmp_path: Path) -> Vault:
 
 
 def leaves_of(vault: Vault) -> Leaves:
-    return Leaves(vault)  # type: ignore[arg-type]  # all that it uses of a client
+    return Leaves(cast(IpcClient, vault))  # all that it uses of a client
 
 
 def test_one_question_for_all_that_wait(vault: Vault) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -330,7 +330,7 @@ def test_a_handshake_that_does_not_come_is_given_up(loop: str, certificates: Cer
 
 @on_both_loops
 @pytest.mark.parametrize("wait", [readable, writable])
-def test_readiness_leaves_nothing_registered(loop: str, wait: Callable[..., object]) -> None:
+def test_readiness_leaves_nothing_registered(loop: str, wait: Callable[[int], Awaitable[None]]) -> None:
     async def main() -> None:
         ours, peer = socket.socketpair()
         for sock in (ours, peer):
@@ -342,7 +342,7 @@ def test_readiness_leaves_nothing_registered(loop: str, wait: Callable[..., obje
                     ours.send(b"x" * 4096)
             except BlockingIOError:
                 pass
-        waiting = asyncio.ensure_future(wait(ours.fileno()))  # type: ignore[arg-type]
+        waiting = asyncio.ensure_future(wait(ours.fileno()))
         await asyncio.sleep(0.02)
         assert not waiting.done()
         waiting.cancel()
@@ -350,7 +350,7 @@ def test_readiness_leaves_nothing_registered(loop: str, wait: Callable[..., obje
             await waiting
         assert not asyncio.get_running_loop().remove_reader(ours.fileno())
         assert not asyncio.get_running_loop().remove_writer(ours.fileno())
-        again = asyncio.ensure_future(wait(ours.fileno()))  # type: ignore[arg-type]
+        again = asyncio.ensure_future(wait(ours.fileno()))
         await asyncio.sleep(0)
         if wait is readable:
             peer.send(struct.pack("!I", 7))

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -145,7 +145,7 @@ def addresses(response: dns.Response) -> list[str]:
     return [record.data for record in response.answers if record.kind != dns.CNAME]
 
 
-Scene = Callable[[], Awaitable[None]]
+Scene = Callable[[], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -154,7 +154,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Scene], None]:
 
     def play(scene: Scene) -> None:
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(scene())  # type: ignore[arg-type]
+            runner.run(scene())
 
     return play
 
@@ -408,7 +408,8 @@ def test_where_questions_go(tmp_path: Any) -> None:
     path.write_text("# x\nsearch a.test\nnameserver 192.0.2.3\nnameserver fe80::1%eth0\nnameserver\n")
     assert servers_of(Dns(), str(path)) == (("192.0.2.3", 53), ("fe80::1", 53))
     assert servers_of(Dns(), str(tmp_path / "none")) == ()
-    for hosts in ({"a_b": ("192.0.2.1",)}, {"a.test": ("127.1",)}):
+    refused: list[dict[str, tuple[str, ...]]] = [{"a_b": ("192.0.2.1",)}, {"a.test": ("127.1",)}]
+    for hosts in refused:
         with pytest.raises(ValidationError):  # the configuration refuses them,
             Dns(hosts=hosts)
         unchecked = Dns.model_construct(hosts=hosts, servers=(), timeout=3.0)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from appliance.config.schema import Config
-from appliance.model.ids import DestinationName, SecretName
+from appliance.model.ids import DestinationName, JobId, PrincipalName, SecretName
 from appliance.model.placeholder import LeasedPlaceholder, LeasedSecret, Narrowing, Slot
 from appliance.model.secret import Secret
-from appliance.model.verdict import Destination, Operation, Plan, Verdict
+from appliance.model.verdict import Destination, Operation, Plan, SqlOperation, Verdict
 from appliance.policy.decider import Decider
 from appliance.proxy.http_flow import HttpFlow
 from appliance.proxy.lease import CompiledLease
@@ -39,6 +39,7 @@ class Side:
         self.wrote = b""
         self.closing = False
         self.aborted = False
+        self.tls = None
         self.sink: Any = None
         self.sent_bytes = self.received_bytes = 0
 
@@ -80,7 +81,8 @@ def recorder_here() -> Recorder:
     return _recorders[loop]
 
 
-def decide(operation: Operation) -> Verdict:
+def decide(operation: Operation | SqlOperation) -> Verdict:
+    assert isinstance(operation, Operation)
     return Verdict("deny" if operation.path == "/no" else "allow", "service/rule", "not this one")
 
 
@@ -108,11 +110,14 @@ class Pair:
         held = LeasedPlaceholder(HELD, Narrowing(), time.time() + 60, counted=False)
         secret = LeasedSecret(SecretName("demo"), Secret(REAL), (Slot("header", "authorization"),), (held,))
         self.agent, self.upstream = Side(), Side()
-        self.flow = HttpFlow(flow, self.agent, 443, None)  # type: ignore[arg-type]
+        self.flow = HttpFlow(flow, self.agent, 443, None)
         self.flow._lease = CompiledLease((secret,), time.time() + 60)
-        route = Route("j-1", "agent", HOST, "192.0.2.1", 443, True)  # type: ignore[arg-type]
-        self.flow._upstream = Upstream(route, self.upstream, config.limits)  # type: ignore[arg-type]
+        route = Route(JobId("j-1"), PrincipalName("agent"), HOST, "192.0.2.1", 443, True)
+        self.flow._upstream = Upstream(route, self.upstream, config.limits)
         self.flow._upstream.owner = self.flow
+
+    def lease(self) -> CompiledLease | None:
+        return self.flow._lease
 
     async def ask(self, *pieces: bytes) -> None:
         for piece in pieces:
@@ -248,14 +253,14 @@ def test_an_idle_connection_lets_go_of_its_lease() -> None:
     async def run() -> None:
         pair = Pair()
         await pair.ask(request())
-        lease = pair.flow._lease
+        lease = pair.lease()
         assert lease is not None
         lease.expires = 0.0
         pair.flow.check_time(0.0)
-        assert pair.flow._lease is lease  # in use
+        assert pair.lease() is lease  # in use
         await pair.answer(OK + b"X-Token: " + REAL + b"\r\nContent-Length: 5\r\n\r\nhello")
         pair.flow.check_time(0.0)
-        assert pair.flow._lease is None
+        assert pair.lease() is None
         gc.collect()
         assert not [each for each in gc.get_objects() if isinstance(each, ResponseHead) and REAL in each.raw]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from appliance.ipc.client import IpcClient
 from appliance.model.errors import Denied
 from appliance.model.identity import Claims, Identity
 from appliance.model.ids import JobId, PrincipalName
@@ -41,7 +42,7 @@ def identity() -> Identity:
 
 
 async def many(vault: Vault, questions: list[bytes]) -> list[Identity | BaseException]:
-    known = Identities(vault)  # type: ignore[arg-type]  # all that it uses of a client
+    known = Identities(cast(IpcClient, vault))  # all that it uses of a client
     tasks = [asyncio.ensure_future(known.identify(PROCESS, question)) for question in questions]
     await asyncio.sleep(0)
     vault.answer.set()

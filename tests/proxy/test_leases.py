@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from appliance.ipc.client import IpcClient
 from appliance.ipc.messages import Lease, LeasedSecretWire, PlaceholderState
 from appliance.model.errors import Denied, EnvironmentFailed
 from appliance.model.ids import DestinationName, JobId, SecretName
 from appliance.model.placeholder import LeasedPlaceholder, Narrowing, Slot
 from appliance.model.verdict import Operation
-from appliance.proxy import leases as module
 from appliance.proxy.leases import LeaseKey, Leases
 from tests.proxy.loops import run
 
@@ -51,7 +51,7 @@ class Vault:
 
 
 def leases_of(vault: Vault) -> Leases:
-    return Leases(vault)  # type: ignore[arg-type]  # all that it uses of a client
+    return Leases(cast(IpcClient, vault))  # all that it uses of a client
 
 
 @pytest.mark.parametrize("length", [8, 39, 41, 80, 1203])
@@ -116,12 +116,12 @@ def test_a_lease_that_ran_out_is_asked_for_again(monkeypatch: pytest.MonkeyPatch
         leases = leases_of(vault)
         first = await leases.get(KEY, "t")
         now = time.time()
-        monkeypatch.setattr(module.time, "time", lambda: now + 10)
+        monkeypatch.setattr(time, "time", lambda: now + 10)
         again = await leases.get(KEY, "t")
         assert vault.count("lease") == 2
         assert again is not first  # its placeholder's end is another: compiled anew
         vault.fails = EnvironmentFailed("secret-unavailable", "gone")
-        monkeypatch.setattr(module.time, "time", lambda: now + 100)
+        monkeypatch.setattr(time, "time", lambda: now + 100)
         with pytest.raises(EnvironmentFailed):
             await leases.get(KEY, "t")
         assert leases._held == {}
@@ -138,7 +138,7 @@ def test_what_nobody_asks_for_is_dropped(monkeypatch: pytest.MonkeyPatch) -> Non
         leases.sweep()
         assert len(leases._held) == 2
         now = time.time()
-        monkeypatch.setattr(module.time, "time", lambda: now + 10)
+        monkeypatch.setattr(time, "time", lambda: now + 10)
         leases.sweep()
         assert leases._held == {}
 
@@ -212,7 +212,7 @@ def test_a_value_that_is_nobodys_is_asked_for_once_in_a_while(monkeypatch: pytes
         await leases.check_candidates(JobId("j-2"), [b"value"])
         assert vault.count("whose") == 2
         now = time.time()
-        monkeypatch.setattr(module.time, "time", lambda: now + 6)
+        monkeypatch.setattr(time, "time", lambda: now + 6)
         await leases.check_candidates(KEY.job, [b"value"])
         assert vault.count("whose") == 3
         for number in range(5000):

@@ -8,6 +8,7 @@ import os
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -136,8 +137,12 @@ def test_records_keep_their_order_and_go_together(loop: str, tmp_path: Path) -> 
         control = FakeControl(tmp_path)
         recorder = Recorder(control)
         told: list[int] = []
+
+        def tell(number: int, ok: bool) -> None:
+            told.append(number)
+
         for number in range(5000):
-            recorder.put(record(number), (lambda ok, n=number: told.append(n)) if number % 2 else None)  # type: ignore[misc]
+            recorder.put(record(number), partial(tell, number) if number % 2 else None)
         await recorder.drain()
         await until(lambda: len(control.flows) == 5000)
         assert control.flows == [f"f-{number}" for number in range(5000)]
@@ -187,8 +192,12 @@ def test_what_control_would_not_take_is_refused_and_nothing_else(loop: str, name
         control = FakeControl(tmp_path)
         recorder = Recorder(control)
         told: list[str] = []
+
+        def tell(number: int, ok: bool) -> None:
+            told.append(f"{number}: {ok}")
+
         for number, each in enumerate((record(0), LARGE[name], record(2))):
-            recorder.put(each, lambda ok, number=number: told.append(f"{number}: {ok}"))  # type: ignore[misc]
+            recorder.put(each, partial(tell, number))
         assert await recorder.write(record(3))
         assert sorted(told) == ["0: True", "1: False", "2: True"]
         await until(lambda: "f-3" in control.flows)

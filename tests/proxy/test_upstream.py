@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 import types
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -91,9 +92,9 @@ async def service(tls: ssl.SSLContext | None = None) -> AsyncIterator[Service]:
         server.close()
 
 
-def route(port: int, tls: bool = False, **changes: object) -> Route:
+def route(port: int, tls: bool = False, **changes: Any) -> Route:
     made = Route(JobId("j-1"), PrincipalName("agent"), "a.example", "127.0.0.1", port, tls)
-    return made._replace(**changes)  # type: ignore[arg-type]
+    return made._replace(**changes)
 
 
 def nobody(result: str, seconds: float) -> None:
@@ -170,8 +171,8 @@ def test_limits_of_what_is_kept_and_for_how_long(loop: str, monkeypatch: pytest.
             assert [each.usable for each in made] == [True] * 3 + [False] * 2 + [True] + [False] * 2
             upstreams.sweep()
             assert upstreams._idle_count == 4
-            now = module.time.monotonic()
-            monkeypatch.setattr(module.time, "monotonic", lambda: now + 31)
+            now = time.monotonic()
+            monkeypatch.setattr(time, "monotonic", lambda: now + 31)
             upstreams.sweep()
             assert upstreams._idle_count == 0
             assert upstreams._idle == {}

@@ -16,7 +16,7 @@ from appliance.model.verdict import Verdict
 from appliance.session.postgres import Session
 from appliance.session.postgres_judge import Ruling
 from appliance.session.postgres_problem import refusal
-from appliance.session.postgres_steps import Masks
+from appliance.session.postgres_steps import Judging, Masks
 from appliance.wire.postgres import Frame, Frames, Message, Run, read, write
 from appliance.wire.postgres import messages as m
 from tests.session.postgres_model import Model
@@ -63,7 +63,7 @@ def refuse(denied: Denied) -> bytes:
 class Through:
     """A session with the model behind it. What is under way between them is delivered when a test says so."""
 
-    def __init__(self, judge: Judge | None = None, masks: Masks | None = None) -> None:
+    def __init__(self, judge: Judging | None = None, masks: Masks | None = None) -> None:
         self.session = Session(judge or Judge(), masks, refuse, None)
         self.server = Model()
         self._agent_frames = Frames(False, login=False)

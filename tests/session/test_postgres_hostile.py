@@ -15,7 +15,7 @@ from appliance.model.errors import Denied, PeerError
 from appliance.model.verdict import Verdict
 from appliance.session.postgres import Session
 from appliance.session.postgres_judge import Ruling
-from appliance.wire.postgres import Frames, read, write
+from appliance.wire.postgres import Frames, Run, read, write
 from appliance.wire.postgres import messages as m
 from tests.session.postgres_model import CANARY, MASKED
 from tests.session.test_postgres import Through, refuse, seen
@@ -57,7 +57,9 @@ class Judge:
 
 class _Hider:
     def mask(self, run: bytes) -> bytes:
-        return b"".join(write.data_row([b"hidden"]) for _ in Frames(True, login=False).feed(run)[0].bodies())  # type: ignore[union-attr]
+        rows = Frames(True, login=False).feed(run)[0]
+        assert isinstance(rows, Run)
+        return b"".join(write.data_row([b"hidden"]) for _ in rows.bodies())
 
 
 class _Masks:
@@ -70,7 +72,7 @@ class _Masks:
 
 
 def through(masks: bool = True) -> Through:
-    return Through(Judge(), _Masks() if masks else None)  # type: ignore[arg-type]
+    return Through(Judge(), _Masks() if masks else None)
 
 
 def run(through: Through, *messages: bytes) -> list[tuple[int, bytes]]:
@@ -257,7 +259,7 @@ def test_a_long_pipeline_that_fails_costs_no_square_of_its_length(kind: str) -> 
     """Its cost by length is compared, so that no clock of a busy machine decides: the server's answer to the first."""
 
     def cost(length: int) -> float:
-        session = Session(Judge(), None, refuse, None)  # type: ignore[arg-type]
+        session = Session(Judge(), None, refuse, None)
         each = [P(b"n%d" % n, b"rows 1") if kind == "parse" else B(b"", b"s") for n in range(length)]
         session.from_agent(Frames(False, login=False).feed(b"".join(each)))
         error = Frames(True, login=False).feed(write.error("ERROR", "42P05", "exists"))

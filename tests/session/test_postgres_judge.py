@@ -32,6 +32,11 @@ def _judge(codec: str = "utf-8", plan: PostgresPlan | None = None, catalogue: Ca
     return Judge(_Anything(), plan or PostgresPlan(), setting, catalogue)
 
 
+def _asked(judge: Judge) -> list[SqlOperation]:
+    assert isinstance(judge.decider, _Anything)
+    return judge.decider.asked
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -60,7 +65,7 @@ def test_strings_as_they_are_read_may_be_asked_for(text: bytes) -> None:
 def test_utf8_is_another_encoding_where_texts_come_in_another(text: bytes, codec: str, marked: bool) -> None:
     judge = _judge(codec)
     judge.judge(text)
-    (asked,) = judge.decider.asked  # type: ignore[attr-defined]
+    (asked,) = _asked(judge)
     assert ("client-encoding" in asked.marks) == marked
 
 
@@ -89,7 +94,7 @@ def test_a_setting_that_a_condition_names_is_ruled_as_the_constant(setting: str,
     for judge in (_judge(), _judge(plan=_MASKED, catalogue=Catalogue([_USERS]))):
         named, constant = (judge.judge(form.format(value, setting).encode())[0] for form in (_NAMED, _CONSTANT))
         assert named.verdict == constant.verdict
-        one, other = judge.decider.asked  # type: ignore[attr-defined]
+        one, other = _asked(judge)
         assert (one.functions, one.marks) == (other.functions, other.marks)
 
 

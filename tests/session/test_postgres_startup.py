@@ -103,7 +103,7 @@ def test_the_search_path_is_locked_however_it_is_spelt(options: str) -> None:
 
 @pytest.mark.parametrize("name", ["role", "ROLE", "session_authorization"])
 def test_the_role_is_not_the_agents(name: str) -> None:
-    assert refused(**{name: "owner"}) == "role"
+    assert refused(PLAN, **{name: "owner"}) == "role"
     assert refused(options=f"-c {name}=owner") == "role"
     assert refused(PostgresPlan(judged=False, role="reader"), **{name: "owner"}) == "role"
     assert start(FREE, **{name: "owner"}).parameters[name.lower()] == "owner"

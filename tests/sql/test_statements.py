@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from postgast.pg_query_pb2 import DESCRIPTOR
 
 from appliance.model.errors import PeerError
 from appliance.sql.commands import command_of
+from appliance.sql.grammar import Node
 from appliance.sql.statements import Relation, Statement, Unparsed, statements
 from tests.sql.texts import COMMANDS, TEXTS
 
@@ -38,7 +41,7 @@ def test_every_statement_of_the_grammar_has_a_command() -> None:
     """But for what never stands alone: parts of others, and what PL/pgSQL alone can say."""
     not_alone = {"RawStmt", "PLAssignStmt", "SetOperationStmt", "ReplicaIdentityStmt"}
     kinds = {f.message_type.name for f in DESCRIPTOR.message_types_by_name["Node"].fields}
-    known_by_fields = {
+    known_by_fields: dict[str, Node] = {
         "CopyStmt": {},
         "TransactionStmt": {"kind": "TRANS_STMT_BEGIN"},
     }
@@ -540,6 +543,7 @@ def test_what_is_within_is_in_the_outer_too(text: str) -> None:
 def test_statements_are_sorted_and_hashable(text: str) -> None:
     for statement in statements(text):
         hash(statement)
-        for names in (statement.reads, statement.writes, statement.functions, statement.marks):
+        fields: list[tuple[Any, ...]] = [statement.reads, statement.writes, statement.functions, statement.marks]
+        for names in fields:
             assert list(names) == sorted(set(names))
         assert "unknown" not in statement.marks

@@ -385,7 +385,7 @@ def test_a_certificate_is_leased_by_label_and_no_placeholder_is_made(
             assert await agent.start() == []
             (secret,) = (await agent.lease()).secrets
             assert (secret.name, secret.slots, secret.placeholders) == (
-                GITHUB,
+                SecretName(GITHUB),
                 (Slot("upstream-certificate", ""),),
                 (),
             )

@@ -45,7 +45,7 @@ async def one_round(upkeep: Upkeep, vault: Vault, monkeypatch: pytest.MonkeyPatc
         slept.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     task = asyncio.ensure_future(upkeep.run(vault.tally))
     await slept.wait()
     task.cancel()

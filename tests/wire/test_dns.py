@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 from hypothesis import given, settings
@@ -55,11 +55,8 @@ def test_scapy_reads_our_answers(name: str, alias: str, addresses: list[object],
 
 @settings(max_examples=50)
 @given(NAME, st.lists(st.ip_addresses(), min_size=1, max_size=5))
-def test_we_read_scapys_answers(name: str, addresses: list[object]) -> None:
-    answers = [
-        DNSRR(rrname=name, type="A" if a.version == 4 else "AAAA", rdata=str(a), ttl=60)  # type: ignore[attr-defined]
-        for a in addresses
-    ]
+def test_we_read_scapys_answers(name: str, addresses: list[IPv4Address | IPv6Address]) -> None:
+    answers = [DNSRR(rrname=name, type="A" if a.version == 4 else "AAAA", rdata=str(a), ttl=60) for a in addresses]
     packet = bytes(DNS(id=5, qr=1, ra=1, qd=DNSQR(qname=name, qtype=1), an=answers))
     found = dns.parse_response(packet)
     assert (found.id, found.name, found.kind, found.rcode) == (5, name, 1, 0)
@@ -67,10 +64,10 @@ def test_we_read_scapys_answers(name: str, addresses: list[object]) -> None:
 
 
 @given(NAME, st.lists(st.ip_addresses(), max_size=5), NAME)
-def test_our_answers_are_read_by_ourselves(name: str, addresses: list[object], alias: str) -> None:
+def test_our_answers_are_read_by_ourselves(name: str, addresses: list[IPv4Address | IPv6Address], alias: str) -> None:
     asked = query(dns.build_query(7, name, dns.A))
     records = [Record(name, dns.CNAME, 5, alias)]
-    records += [Record(alias, dns.A if a.version == 4 else dns.AAAA, 9, str(a)) for a in addresses]  # type: ignore[attr-defined]
+    records += [Record(alias, dns.A if a.version == 4 else dns.AAAA, 9, str(a)) for a in addresses]
     found = dns.parse_response(dns.build_answer(asked, records=records))
     assert found.answers == tuple(records)
 

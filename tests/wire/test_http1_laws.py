@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from appliance.model.errors import PeerError
 from appliance.wire.http1 import (
     END,
     Event,
+    Framing,
     RequestHead,
     RequestReader,
     ResponseHead,
@@ -108,9 +110,9 @@ def test_mutated_requests_raise_nothing_but_peer_errors(data: bytes, seed: int) 
     assert (whole == split) or (isinstance(whole, str) and isinstance(split, str))
 
 
-def fate(call: object) -> list[Event] | str:
+def fate(call: Callable[[], list[Event]]) -> list[Event] | str:
     try:
-        return call()  # type: ignore[operator,no-any-return]
+        return call()
     except PeerError as error:
         return error.code
 
@@ -195,7 +197,7 @@ def test_what_is_written_is_read(
 ) -> None:
     headers = [(b"Host", b"example.com"), *headers]
     total = b"".join(body)
-    data = write_request(method, target, headers, framing, len(total), close=close)  # type: ignore[arg-type]
+    data = write_request(method, target, headers, framing, len(total), close=close)
     if framing == "length":
         data += total
     elif framing == "chunked":
@@ -210,8 +212,13 @@ def test_what_is_written_is_read(
 
 @given(st.integers(200, 599).filter(lambda s: s not in (204, 304)), HEADERS, st.binary(max_size=60))
 def test_what_is_answered_is_read(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    for framing, wire in (("length", body), ("chunked", chunk(body) + last_chunk()), ("close", body)):
-        data = write_response(status, b"Some reason", headers, framing, len(body)) + wire  # type: ignore[arg-type]
+    forms: list[tuple[Framing, bytes]] = [
+        ("length", body),
+        ("chunked", chunk(body) + last_chunk()),
+        ("close", body),
+    ]
+    for framing, wire in forms:
+        data = write_response(status, b"Some reason", headers, framing, len(body)) + wire
         events = read_responses([data], ["POST"])
         head = events[0]
         assert isinstance(head, ResponseHead)

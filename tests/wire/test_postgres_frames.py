@@ -3,6 +3,8 @@ protocol is refused."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,7 +77,7 @@ def test_garbage_has_the_same_fate_in_any_chunking(data: st.DataObject) -> None:
     for at in data.draw(st.lists(st.integers(0, max(len(stream) - 1, 0)), max_size=3)):
         stream[at : at + 1] = data.draw(st.binary(max_size=3))
     pieces = cut_at(bytes(stream), data.draw(st.lists(st.integers(0, 10_000), max_size=20)))
-    fates = []
+    fates: list[tuple[list[tuple[int, bytes]], int, bool] | str] = []
     for chunks in ([bytes(stream)], pieces, [stream[i : i + 1] for i in range(len(stream))]):
         frames = opened(server, cut=30)
         try:
@@ -247,7 +249,8 @@ def test_limits_are_the_callers() -> None:
         opened(False, text=99).feed(statement)
     with pytest.raises(PeerError):
         opened(True, other=len(report) - 2).feed(report)
-    for wrong in ({"cut": 4}, {"text": MAX_LENGTH}, {"other": MAX_LENGTH}):
+    limits: list[dict[str, Any]] = [{"cut": 4}, {"text": MAX_LENGTH}, {"other": MAX_LENGTH}]
+    for wrong in limits:
         with pytest.raises(InternalError):
             Frames(True, **wrong)
 

@@ -239,9 +239,9 @@ def test_libpq_speaks_the_extended_protocol(client: psycopg.Connection[Any], ser
 
 
 def test_libpq_copies(client: psycopg.Connection[Any], server: Server) -> None:
-    with client.cursor().copy("copy out") as copy:  # type: ignore[arg-type]
+    with client.cursor().copy("copy out") as copy:
         assert [bytes(data) for data in copy] == [b"1\t2\n"] * 3 + [b"x" * 1_000_000]
-    with client.cursor().copy("copy in") as copy:  # type: ignore[arg-type]
+    with client.cursor().copy("copy in") as copy:
         copy.write(b"y" * 100)
     assert server.heard[-2:] == [b"y" * 100, m.COPY_DONE]
 

@@ -5,10 +5,10 @@ import json
 import asyncpg
 
 
-async def main():
+async def main() -> None:
     connection = await asyncpg.connect()
     one = connection.fetchval
-    result = {}
+    result: dict[str, object] = {}
     result["user"] = await one("select current_user")
     result["simple"] = await one("select 1 + 2")
     result["null"] = await one("select null") is None

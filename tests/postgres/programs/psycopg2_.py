@@ -2,6 +2,7 @@ import io
 import json
 import threading
 import time
+from typing import Any
 
 import psycopg2
 
@@ -10,12 +11,12 @@ connection.autocommit = True
 cursor = connection.cursor()
 
 
-def one(statement, parameters=None):
+def one(statement: str, parameters: tuple[object, ...] | None = None) -> Any:
     cursor.execute(statement, parameters)
     return cursor.fetchone()[0]
 
 
-result = {}
+result: dict[str, object] = {}
 result["user"] = one("select current_user")
 result["simple"] = one("select 1 + 2")
 result["null"] = one("select null") is None

@@ -1,6 +1,8 @@
 import json
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import sqlalchemy
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, cast, func, insert, literal, select
@@ -16,9 +18,9 @@ url = sqlalchemy.URL.create(
 engine = sqlalchemy.create_engine(url)
 metadata = MetaData()
 words = Table("t", metadata, Column("n", Integer), Column("word", String), prefixes=["TEMPORARY"])
-result = {}
+result: dict[str, object] = {}
 with engine.connect() as connection:
-    one = connection.scalar
+    one: Callable[[sqlalchemy.Executable], Any] = connection.scalar
     result["user"] = one(select(func.current_user()))
     result["simple"] = one(select(literal(1) + literal(2)))
     result["null"] = one(select(sqlalchemy.null())) is None
@@ -35,7 +37,8 @@ with engine.connect() as connection:
     try:
         one(sqlalchemy.text("select 1 / 0"))
     except sqlalchemy.exc.DBAPIError as error:
-        result["error"] = error.orig.sqlstate if hasattr(error.orig, "sqlstate") else error.orig.pgcode
+        driver: Any = error.orig
+        result["error"] = driver.sqlstate if hasattr(driver, "sqlstate") else driver.pgcode
     connection.rollback()
     result["after_error"] = one(sqlalchemy.text("select 1"))
     rows = connection.execute(sqlalchemy.text("select n, repeat('x', 100) from generate_series(1, 50000) n")).all()

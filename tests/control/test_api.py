@@ -275,7 +275,7 @@ def test_flows_are_listed_and_followed(tmp_path: Path) -> None:
             assert (await event())["event"] == "session"
             rig.flows.observe([StatementDecided(2.0, flow, 2, "select", "select $1", "hold", "db/ask")])
             seen = await event()
-            assert (seen["flow"]["operations"], seen["flow"]["denied"]) == (1, 0)  # type: ignore[index]
+            assert (seen["flow"]["operations"], seen["flow"]["denied"]) == (1, 0)
             rig.flows.observe([StatementDecided(2.0, flow, 2, "select", "select $1", "deny", "db/default-deny")])
             seen = await event()
             assert seen["event"] == "operation"

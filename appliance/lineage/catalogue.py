@@ -233,7 +233,7 @@ def build(
         relation.add(row, Taint(masks_of(row, masks, globs, named), 0))
     propagate(known, search_path)
     functions = list(routines)
-    missing = [column for mask in masks for column in mask.columns if column not in named]
+    missing = [column for mask in masks if mask.absent == "deny" for column in mask.columns if column not in named]
     return Catalogue(
         [each.relation() for each in known.values() if any(taint.all() for taint in each.taints)],
         own_functions=frozenset(each.name for each in functions if each.kind != "o"),

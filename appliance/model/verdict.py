@@ -74,6 +74,7 @@ class Mask(Struct, frozen=True):
     paths: tuple[str, ...] = ()  # within JSON values: only these
     expressions: Literal["deny", "mask"] = "deny"  # what is computed from a masked column
     probing: Literal["deny", "allow"] = "deny"  # a masked column in WHERE, JOIN, GROUP BY, ORDER BY, …
+    absent: Literal["deny", "allow"] = "deny"  # sessions with a database that does not have one of `columns`
 
 
 class PostgresPlan(Struct, frozen=True):

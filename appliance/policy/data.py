@@ -140,6 +140,7 @@ class MaskSpec(_Part):
     paths: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     expressions: Literal["deny", "mask"] = "deny"
     probing: Literal["deny", "allow"] = "deny"
+    absent: Literal["deny", "allow"] = "deny"
     unless_groups: tuple[Name, ...] = ()
     unless_principals: tuple[Name, ...] = ()
 

@@ -236,6 +236,7 @@ class PostgresFlow:
         if known is None:
             known = await postgres.read_catalogue(server, self._database, self._limits, codec)
         self._catalogue_until, catalogue = known.until, known.catalogue
+        _check_masks(catalogue)
         self._judge = judge = self._services.postgres.judges.get(flow.decider, plan, self._setting, catalogue)
         key = secret.value.reveal() if secret is not None else os.urandom(16)
         if plan.masks:
@@ -478,6 +479,7 @@ class PostgresFlow:
             catalogue = self._judge.catalogue
             if self._masks is not None and self._catalogue_until <= time.monotonic():
                 catalogue = self._masks.catalogue = await self._renewed_catalogue(lease, catalogue)
+                _check_masks(catalogue)
             if self._judge.decider is not flow.decider or self._judge.catalogue is not catalogue:
                 self._judge_anew(session, catalogue)
         except CoatcheckError as error:
@@ -689,6 +691,18 @@ class _Scrub:
             at = found.end
         parts.append(data[at:])
         return b"".join(parts)
+
+
+def _check_masks(catalogue: Catalogue) -> None:
+    """A mask over a column that is not there hides nothing: it may have got another name. Raises Denied."""
+    if catalogue.missing:
+        column, *more = catalogue.missing
+        others = f" (and {len(more)} more)" if more else ""
+        raise Denied(
+            "mask-missing",
+            f"the policy hides the column {column}{others}, and this database has none of that name",
+            "tell whoever writes the policy: the mask must name it as it is called now, or say absent: allow",
+        )
 
 
 def scrubber_of(lease: CompiledLease) -> Scrub | None:

@@ -136,6 +136,7 @@ def test_own_functions_operators_and_missing_columns(connection: psycopg.Connect
     assert catalogue.row_functions == {"lower"}
     assert catalogue.own_operators == {"@@@"}
     assert catalogue.missing == ("public.users.nosuch",)
+    assert catalogue_of(connection, (Mask(name="m", columns=("public.users.no",), absent="allow"),)).missing == ()
 
 
 def test_no_query_without_columns() -> None:

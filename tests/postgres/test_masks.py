@@ -222,6 +222,18 @@ def test_pg_dump(spine: Spine, form: str) -> None:
     assert "***" in done.stdout
 
 
+def test_a_database_without_a_column_that_a_mask_names(spine: Spine) -> None:
+    """It may have been renamed: nobody would notice that it is no longer hidden."""
+    spine.server.sql("create database renamed owner app template app", database="postgres")
+    assert spine.sql("select 1;", env={"PGDATABASE": "renamed"}, timeout=60).stdout == "1\n"
+    spine.server.sql("alter database renamed rename to renamed_once", database="postgres")  # as one nobody knows yet
+    spine.server.sql("alter table people rename email to mail", database="renamed_once")
+    done = spine.sql("select mail from people;", env={"PGDATABASE": "renamed_once"}, timeout=60)
+    assert done.stdout == ""
+    assert "the policy hides the column public.people.email, and this database has none of that name" in done.stderr
+    assert "mask-missing" in done.stderr
+
+
 def test_who_may_see_everything_does() -> None:
     def change(config: dict[str, Any], destination: dict[str, Any]) -> None:
         destination["masks"] = [{**mask, "unless_groups": ["ci"]} for mask in _MASKS]

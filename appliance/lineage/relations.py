@@ -46,7 +46,7 @@ class Catalogue:
 
     `masks`: how many masks the plan has. `own_functions`: functions in this database that neither the server nor an
     extension brought; `row_functions`: those that take one row, and so can be written as `row.name`, too;
-    `own_operators`: the same of operators. `missing`: columns that a mask names and the database should have, but does not.
+    `own_operators`: the same of operators. `missing`: columns that a mask names and the database lacks, and should not.
     `types`: types that users made, by oid: the form (of `catalogue.Made`), and the oid of the type within it, or 0.
     """
 

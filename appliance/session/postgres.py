@@ -266,10 +266,13 @@ class Session:
             if cursor is None and portal is None and self.masks is not None:
                 return Denied("unknown-cursor", "no cursor of this name was declared where it could be judged")
             if cursor is not None:
+                step.comes_from(cursor, index)
                 error = self._of_cursor(step, cursor)
                 unnamed.update(cursor.unnamed)
                 if error is not None:
                     return error
+            elif portal is not None:
+                step.comes_from(portal, index)
             if portal is not None and portal.prepared is not None:
                 return self._within(step, portal.prepared, unnamed)
         return None
@@ -384,6 +387,7 @@ class Session:
         step.portal = portal = self._names.portals.get(name)
         cursor = self._names.cursors.get(name)  # SQL may have closed the portal, and a cursor has its name now
         if cursor is not None:
+            step.comes_from(cursor, 0)
             step.unnamed = cursor.unnamed
             error = self._of_cursor(step, cursor)
             if error is not None:
@@ -522,8 +526,8 @@ class Session:
             if self._head(steps.QUERY, steps.EXECUTE).kind == steps.EXECUTE:
                 self._steps.popleft()
         elif kind == m.PORTAL_SUSPENDED:
-            self._end(self._head(steps.EXECUTE), "")
-            self._steps.popleft()
+            self._head(steps.EXECUTE)
+            return self._complete(frame)
         elif kind == m.COPY_IN:
             self._head(steps.QUERY, steps.EXECUTE)
             self._copy_in = True
@@ -566,9 +570,7 @@ class Session:
         elif frame.first:  # all of it counts now: what the agent has the beginning of, it must get whole
             step.bytes += frame.total
             step.rows += 1
-        if step.limited is None and (
-            (step.limit_rows and step.rows > step.limit_rows) or (step.limit_bytes and step.bytes > step.limit_bytes)
-        ):
+        if step.limited is None and (step.limit_rows or step.limit_bytes):
             self._limit(step)
         if step.limited is not None:
             return
@@ -589,10 +591,17 @@ class Session:
             self._emit(masker.mask(frame.raw))
 
     def _limit(self, step: Step) -> None:
-        if step.limit_rows and step.rows > step.limit_rows:
+        """Of what is fetched in portions all count."""
+        rows, size, source = step.rows, step.bytes, step.source()
+        if source is not None:
+            rows += source.rows
+            size += source.bytes
+        if step.limit_rows and rows > step.limit_rows:
             step.limited = Denied("max-rows", f"the result has more than {step.limit_rows} rows")
-        else:
+        elif step.limit_bytes and size > step.limit_bytes:
             step.limited = Denied("max-bytes", f"the result has more than {step.limit_bytes} bytes")
+        else:
+            return
         self.stop_server = True
 
     def _copy_out(self, frame: Whole) -> None:
@@ -612,6 +621,10 @@ class Session:
         step = self._head(steps.QUERY, steps.EXECUTE)
         limited = step.limited
         self._end(step, "" if limited is None else state_of(limited))
+        source = step.source()
+        if source is not None:
+            source.rows += step.rows
+            source.bytes += step.bytes
         if step.index < len(step.rulings):
             self._names.done(step, step.rulings[step.index])
         if step.kind == steps.EXECUTE:

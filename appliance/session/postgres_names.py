@@ -155,7 +155,7 @@ class Names:
         elif command == "declare":
             cursor = self.cursors.get(ruling.name)
             if cursor is not None and cursor.declared.step is step and cursor.declared.index == step.index:
-                cursor.done = True
+                cursor.made()
         elif command == "close":
             self._cursors_closed(ruling.name)
         elif command == "deallocate" or (command == "discard" and _ALL.search(ruling.shape)):

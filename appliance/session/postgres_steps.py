@@ -90,13 +90,15 @@ class Prepared:
 
 @final
 class Portal:
-    __slots__ = ("bound", "group", "parameters", "prepared")
+    __slots__ = ("bound", "bytes", "group", "parameters", "prepared", "rows")
 
     def __init__(self, prepared: Prepared | None, group: int) -> None:
         self.prepared = prepared  # None: nothing that was judged here
         self.group = group  # of its Bind
         self.parameters: tuple[bytes | None, ...] = ()
         self.bound = False  # the server has said so
+        self.rows = 0  # that it has given, in how many portions ever
+        self.bytes = 0
 
     def is_open(self, group: int) -> bool:
         """Whether the server has still to say if the Bind, of an earlier group than `group`, has made it."""
@@ -108,12 +110,19 @@ class Cursor:
     """What DECLARE gave this name to. If it had the name of one that was there, and so failed, it is the other one
     still: so what hides one hides both, until CLOSE has been answered."""
 
-    __slots__ = ("declared", "done", "unnamed")
+    __slots__ = ("bytes", "declared", "done", "rows", "unnamed")
 
     def __init__(self, declared: Prepared, unnamed: tuple[int, ...]) -> None:
         self.declared = declared
         self.unnamed = unnamed
         self.done = False  # the server has answered the last DECLARE
+        self.rows = 0  # that it has given, in how many portions ever
+        self.bytes = 0
+
+    def made(self) -> None:
+        """The server has declared it (anew)."""
+        self.done = True
+        self.rows = self.bytes = 0
 
 
 @final
@@ -143,6 +152,7 @@ class Step:
         "raw",
         "rows",
         "rulings",
+        "sources",
         "started",
         "text",
         "unnamed",
@@ -156,6 +166,7 @@ class Step:
         self.prepared: Prepared | None = None
         self.prepares: dict[int, Prepared] | None = None  # by PREPARE, by index of the statement
         self.portal: Portal | None = None
+        self.sources: dict[int, Portal | Cursor] | None = None  # of FETCH, by index of the statement
         self.error: Denied | None = None  # ours, in place of the server's
         self.hidden = False  # we asked, not the agent
         self.number = 0  # of the first statement; 0: not one that is recorded
@@ -174,6 +185,17 @@ class Step:
         self.before: Portal | None = None  # the portal of this name until now
         self.executed: Step | None = None  # the Execute right after this Describe
         self.raw = b""  # what is held
+
+    def comes_from(self, source: Portal | Cursor, index: int) -> None:
+        if self.sources is None:
+            self.sources = {}
+        self.sources[index] = source
+
+    def source(self) -> Portal | Cursor | None:
+        """What gives the rows that come now, if it can give them in portions."""
+        if self.sources is not None and self.index in self.sources:
+            return self.sources[self.index]
+        return self.portal
 
     def limit_by(self, verdict: Verdict) -> None:
         """The least that any of its statements may give."""

@@ -26,7 +26,7 @@ hostssl all         all all scram-sha-256
 _LIMITS: list[dict[str, Any]] = [
     {"name": "slowly", "commands": ["truncate"], "decision": "hold", "hold": "2s", "reason": "a person looks at it"},
     {"name": "long", "commands": ["update"], "decision": "hold", "hold": "10m", "reason": "a person looks at it"},
-    {"name": "few", "commands": ["select", "copy-out", "fetch"], "tables": ["public.t"], "max_rows": 5},
+    {"name": "few", "commands": ["select", "copy-out", "declare"], "tables": ["public.t"], "max_rows": 5},
     {"name": "small", "commands": ["select"], "tables": ["public.wide"], "max_bytes": 100_000},
     {"name": "any"},
 ]
@@ -96,8 +96,17 @@ except psycopg.Error as error:
 go("select word from wide limit 50")
 go("select word from wide")
 go("select 1")
+arrived = []
+try:
+    with connection.transaction(), connection.cursor("portions") as portions:
+        portions.execute("select n from t order by n")
+        while got := portions.fetchmany(2):
+            arrived += got
+except psycopg.Error as error:
+    seen.append([error.sqlstate, len(arrived)])
 """
-    few, *more, copied, small, wide, after = seen_by(spine, code)
+    few, *more, copied, small, wide, after, portions = seen_by(spine, code)
+    assert portions == ["54000", 4]
     assert few == [[n] for n in range(1, 6)]
     assert [got[0] for got in more] == ["54000"] * 3
     assert copied[0] == "54000"

@@ -221,9 +221,12 @@ def test_names_that_the_server_cuts_are_not_two(masks: bool) -> None:
         [Q(b"prepare s rows 5"), Q(b"execute s")],
         [P(b"s", b"rows 5") + SYNC, Q(b"execute s")],
         [P(b"s", b"rows 5") + B(b"", b"s") + E(b"") + SYNC],
+        [P(b"s", b"rows 5") + B(b"", b"s") + E(b"", 4) + SYNC],
+        [P(b"s", b"rows 5") + B(b"", b"s") + E(b"", 1) * 3 + SYNC],
+        [P(b"s", b"rows 5") + B(b"", b"s") + E(b"", 2) + E(b"") + SYNC],
     ],
 )
-def test_the_limit_of_rows_counts_under_another_name_too(messages: list[bytes]) -> None:
+def test_the_limit_of_rows_counts_under_another_name_and_in_portions_too(messages: list[bytes]) -> None:
     one = through(masks=False)
     answer = run(one, *messages)
     assert states(answer) == [b"54000"]

@@ -527,7 +527,8 @@ class Session:
                 self._steps.popleft()
         elif kind == m.PORTAL_SUSPENDED:
             self._head(steps.EXECUTE)
-            return self._complete(frame)
+            self._complete(frame)
+            return
         elif kind == m.COPY_IN:
             self._head(steps.QUERY, steps.EXECUTE)
             self._copy_in = True

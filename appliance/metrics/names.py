@@ -47,7 +47,13 @@ HANDSHAKES = Metric(
 )
 
 # ---- decisions ----
-VERDICTS = Metric("coatcheck_verdicts", "counter", "Operations decided.", ("proxy",), ("decision", "rule"))
+VERDICTS = Metric(
+    "coatcheck_verdicts",
+    "counter",
+    "Operations decided, by rule; those allowed under `any`.",
+    ("proxy",),
+    ("decision", "rule"),
+)
 DENIALS = Metric("coatcheck_denials", "counter", "What was denied, by reason.", ("proxy",), ("reason",))
 PEER_ERRORS = Metric(
     "coatcheck_peer_errors", "counter", "Bytes that a protocol forbids, by code.", ("proxy",), ("side", "code")

@@ -252,13 +252,16 @@ class Session:
                 return None
             if known is None:
                 return Denied("unknown-statement", "no statement of this name was prepared where it could be judged")
-            return self._within(step, known, unnamed)
+            return self._another_meaning(step, (known,)) or self._within(step, known, unnamed)
         elif command == "declare":
             return self._names.declare(ruling, Prepared(step.text, index, self.judge, ruling, step))
         elif command in FETCHING:
             cursor, portal = self._names.cursors.get(name), self._names.portals.get(name)
             if cursor is None and portal is None and self.masks is not None:
                 return Denied("unknown-cursor", "no cursor of this name was declared where it could be judged")
+            error = self._another_meaning(step, (cursor.declared if cursor is not None else None, portal))
+            if error is not None:
+                return error
             if cursor is not None:
                 error = self._of_cursor(step, cursor)
                 unnamed.update(cursor.unnamed)
@@ -267,6 +270,18 @@ class Session:
             if portal is not None and portal.prepared is not None:
                 return self._within(step, portal.prepared, unnamed)
         return None
+
+    def _another_meaning(self, step: Step, meant: tuple[object, ...]) -> Denied | None:
+        """Of a portal in parts: the rows that are left are of what the name meant at first, and the server describes
+        them as what it means now."""
+        portal = step.portal
+        if portal is None or self.masks is None:
+            return None
+        if not portal.meant:
+            portal.meant = meant
+        if all(now is before for now, before in zip(meant, portal.meant, strict=True)):
+            return None
+        return Denied("unknown-portal", "the name that this portal uses means something else now")
 
     def _within(self, step: Step, prepared: Prepared, unnamed: set[int]) -> Denied | None:
         """Whether a statement may execute another one by its name."""

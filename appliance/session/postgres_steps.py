@@ -87,13 +87,14 @@ class Prepared:
 
 @final
 class Portal:
-    __slots__ = ("bound", "group", "parameters", "prepared")
+    __slots__ = ("bound", "group", "meant", "parameters", "prepared")
 
     def __init__(self, prepared: Prepared | None, group: int) -> None:
         self.prepared = prepared  # None: nothing that was judged here
         self.group = group  # of its Bind
         self.parameters: tuple[bytes | None, ...] = ()
         self.bound = False  # the server has said so
+        self.meant: tuple[object, ...] = ()  # what the name that it uses meant when it was executed first
 
     def is_open(self, group: int) -> bool:
         """Whether the server has still to say if the Bind, of an earlier group than `group`, has made it."""

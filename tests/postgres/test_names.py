@@ -113,6 +113,18 @@ _UNSEEN = {
     ],
     "fetch from a portal": [Q(b"begin"), _bound(b"c", _SSN) + SYNC, Q(b"fetch all from c")],
     "a portal in parts": [_bound(b"c", _SSN) + write.execute(b"c", 1) + write.execute(b"c", 1) + SYNC],
+    "EXECUTE in parts, and in between another statement of the name": [
+        Q(b"begin") + Q(b"prepare p as select email, upper(ssn) from people"),
+        _bound(b"c", b"execute p") + write.execute(b"c", 1) + SYNC,
+        Q(b"deallocate p") + Q(b"prepare p as select 'x' || n, 'y' || n from people"),
+        write.execute(b"c", 0) + SYNC,
+    ],
+    "FETCH in parts, and in between another cursor of the name": [
+        Q(b"begin") + Q(b"declare k cursor for select email, upper(ssn) from people"),
+        _bound(b"c", b"fetch all from k") + write.execute(b"c", 1) + SYNC,
+        Q(b"close k") + Q(b"declare k cursor for select 'x' || n, 'y' || n from people"),
+        write.execute(b"c", 0) + SYNC,
+    ],
     "copy": [Q(b"copy people to stdout"), Q(b"copy (select email, ssn from people) to stdout (format csv)")],
     "a trigger's notice and notification": [Q(b"listen changes"), Q(b"update people set n = n"), Q(b"select 1")],
     "a trigger's error": [Q(b"delete from people")],

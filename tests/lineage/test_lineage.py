@@ -211,9 +211,10 @@ INSERT INTO users (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET id = 2 WHERE us
 UPDATE users SET name = 'x' WHERE id = 1 | | | | |
 UPDATE users SET name = email | | | | 0 |
 UPDATE users SET email = lower(email) | | | | 0 |
-UPDATE public.users SET email = lower(email) | | | | |
+UPDATE public.users SET email = lower(email) | | | | 0 |
+UPDATE public.users SET email = nullif(email, 'x') RETURNING email | 0 | | | 0 |
 UPDATE public.users SET email = ssn | | | | 1 |
-UPDATE public.users SET email = email::int | | 0 | | |
+UPDATE public.users SET email = email::int | | 0 | | 0 |
 UPDATE users SET (name, id) = (SELECT email, 1 FROM hr.people) | | | | 0 |
 UPDATE users SET name = 'x' WHERE email = 'y' | | | 0 | |
 UPDATE orders SET note = u.email FROM users u WHERE u.id = user_id | | | | 0 |

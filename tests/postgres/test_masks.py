@@ -168,6 +168,8 @@ go("select count(*) from people")
 
 
 _AROUND = [
+    "update public.people set email = nullif(email, 'x') returning n, email",
+    "update public.people set about['who'] = about['key'] returning about",
     "select substr(email, 1, 3) from people",
     "select n from people where email like 'c%'",
     "select n from people order by email",

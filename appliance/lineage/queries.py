@@ -126,7 +126,7 @@ class Queries(Expressions):
                 raise PeerError("sql-too-complex", f"a result can have at most {MAX_COLUMNS} columns")
         if shifting and count > 1:
             complete = False
-        return Columns(names, taints, rest=rest, complete=complete)
+        return Columns(names, taints, rest=rest, complete=complete, certain=not shifting)
 
     def expanded(self, node: pb.Node, scope: Scope, sources: Sequence[Columns]) -> Columns | None:
         """The columns of `*`, `relation.*` or `(row).*`; None for what is one column."""
@@ -222,7 +222,9 @@ class Queries(Expressions):
         if shared is None:  # every column may be compared with, and stand for, one of the other side
             masks = columns.masks()
             self.compare(masks)
-            columns = Columns(columns.names, columns.taints, rest=Taint(0, masks), complete=False)
+            columns = Columns(
+                columns.names, columns.taints, rest=Taint(0, masks), complete=False, certain=columns.certain
+            )
             scope.items.append(Item("", columns))
         elif shared:
             columns = self.merged(shared, left, right, node, scope)

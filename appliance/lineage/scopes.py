@@ -116,9 +116,9 @@ def one_above_the_other(first: Columns, second: Columns) -> Columns:
     """The columns of a set operation or of rows of VALUES: by position, with the names of the first."""
     if first.complete and second.complete and len(first.names) == len(second.names):
         taints = [Taint(0, a.all() | b.all()) for a, b in zip(first.taints, second.taints, strict=True)]
-        return Columns(first.names, taints)
+        return Columns(first.names, taints, certain=first.certain)
     whole = Taint(0, first.masks() | second.masks())
-    return Columns(first.names, [whole] * len(first.names), rest=whole, complete=False)
+    return Columns(first.names, [whole] * len(first.names), rest=whole, complete=False, certain=first.certain)
 
 
 class Item:

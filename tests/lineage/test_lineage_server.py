@@ -108,6 +108,12 @@ SHADOWED = (
     ("events", "SELECT (SELECT kind FROM events LIMIT 1) FROM (SELECT email AS kind FROM users) s"),
     ("events", "SELECT (SELECT kind FROM events LIMIT 1) FROM (SELECT email || '' AS kind FROM users) s"),
     ("users", "SELECT (SELECT name FROM users LIMIT 1) FROM (SELECT email || '' AS name FROM events) s"),
+    ("users", "SELECT (SELECT name FROM (SELECT * FROM users) u LIMIT 1) FROM (SELECT email AS name FROM events) s"),
+    ("users", "WITH u AS (TABLE users) SELECT (SELECT name FROM u LIMIT 1) FROM (SELECT email AS name FROM events) s"),
+    (
+        "users",
+        "SELECT (SELECT name FROM (TABLE users UNION ALL TABLE users) u LIMIT 1) FROM (SELECT email AS name FROM events) s",
+    ),
 )
 MADE = (
     "WITH RECURSIVE a AS (SELECT * FROM b), b AS (SELECT email || '' AS e FROM users) SELECT e FROM a",

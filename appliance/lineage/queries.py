@@ -268,7 +268,7 @@ class Queries(Expressions):
         names += [column.column_def.colname for column in node.coldeflist]
         self.compare(masks)  # how many rows there are
         taint = Taint(0, masks)
-        names = [*text_of(node.alias.colnames), *names]
+        names = list(text_of(node.alias.colnames)) or names  # an alias names those of the definitions anew
         if node.ordinality and not node.alias.colnames:
             names.append("ordinality")
         columns = Columns(names, [taint] * len(names), rest=taint, complete=False)

@@ -147,6 +147,7 @@ MADE = (
     'SELECT s.email FROM (SELECT (u).email FROM users u) s',
     "INSERT INTO tags (email) VALUES ('x') RETURNING (SELECT string_agg(email, '') FROM users)",
     "DELETE FROM tags USING users u RETURNING u.email, u, tags.*",
+    "SELECT (SELECT kind FROM ROWS FROM (json_to_record('{}') AS (kind text)) AS x(y)) FROM (SELECT email AS kind FROM users) s",
     "SELECT most_common_vals::text FROM pg_stats",
     "SELECT to_jsonb(s) FROM pg_stats s",
 )  # fmt: skip

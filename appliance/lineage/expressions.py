@@ -265,11 +265,13 @@ class Expressions:
     def of_item(self, item: Item, name: str) -> Taint:
         """`item.name`: a column, or else a function of one row in the other notation (chapter 4.2.4)."""
         taint, listed = item.columns.find(name)
-        if listed:
+        of_a_row = name in builtins.OF_ANY_ROW or name in self.catalogue.row_functions
+        if listed and (item.columns.certain or not of_a_row):
             return taint
         if name in self.catalogue.row_functions:
             self.unseen(name)
-        if item.columns.complete or name in builtins.HARMLESS or name in self.catalogue.own_functions:
+        known = of_a_row or name in builtins.HARMLESS or name in self.catalogue.own_functions
+        if item.columns.complete or known:
             taint = Taint(taint.passed, taint.made | item.columns.masks())
         return taint
 

@@ -14,6 +14,7 @@ from tests.postgres.spine import Spine
 pytestmark = pytest.mark.world
 _CANARY = "canary"  # in every value that is masked
 _TABLES = f"""
+create extension hstore;
 create table people (n int primary key, name text, email text, card text, mails text[], sums int[], about jsonb);
 insert into people select n, 'name' || n, '{_CANARY}' || n || '@x.test', '{_CANARY}' || n % 2,
     array['{_CANARY}' || n, 'b'], array[n, 424242],
@@ -168,6 +169,8 @@ go("select count(*) from people")
 
 
 _AROUND = [
+    "select s.record_send from (select o.*, p.email from notes o, people p) s",
+    "select s.hstore from (select o.*, p.email from notes o, people p) s",
     "update public.people set email = nullif(email, 'x') returning n, email",
     "update public.people set about['who'] = about['key'] returning about",
     "select substr(email, 1, 3) from people",

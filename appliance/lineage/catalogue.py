@@ -342,7 +342,7 @@ def view(each: _Known, known: dict[str, _Known], catalogue: Catalogue, search_pa
 
 def flow_of(text: str, catalogue: Catalogue, search_path: tuple[str, ...]) -> Flow | None:
     try:
-        (flow,) = lineage(text, catalogue, search_path, temporary=False)
+        (flow,) = lineage(text, catalogue, search_path, may_differ=False)
     except (PeerError, ValueError):
         return None
     return flow

@@ -101,13 +101,13 @@ class Expressions:
     """One analysis: what it is made for, and what it has found so far. All sets of masks are ints: `scopes`."""
 
     __slots__ = (
-        "catalogue", "depth", "expressions", "opaque", "probes", "search_path", "steps", "temporary", "writes",
+        "catalogue", "depth", "expressions", "may_differ", "opaque", "probes", "search_path", "steps", "writes",
     )  # fmt: skip
 
-    def __init__(self, catalogue: Catalogue, search_path: tuple[str, ...], *, temporary: bool = True) -> None:
+    def __init__(self, catalogue: Catalogue, search_path: tuple[str, ...], *, may_differ: bool = True) -> None:
         self.catalogue = catalogue
         self.search_path = search_path
-        self.temporary = temporary  # a temporary relation may stand in front of one that is named without schema
+        self.may_differ = may_differ  # a relation may have other columns than the catalogue says
         self.expressions = 0
         self.probes = 0
         self.writes = 0

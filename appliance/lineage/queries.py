@@ -107,7 +107,7 @@ class Queries(Expressions):
         taints: list[Taint] = []
         rest, complete = CLEAN, True
         count = 0
-        shifting = False  # a star over a relation in whose place a temporary one may stand, with other columns
+        shifting = False  # a star over a relation in whose place another one may stand, with other columns
         for node in nodes:
             count += 1
             target = node.res_target
@@ -201,9 +201,8 @@ class Queries(Expressions):
         found = self.catalogue.find(node.schemaname, node.relname, self.search_path)
         if not found:
             return Columns((), (), complete=False, certain=False)
-        certain = bool(node.schemaname) or not self.temporary
         if len(found) == 1:
-            return found[0].columns(certain=certain)
+            return found[0].columns(certain=not self.may_differ)
         names: list[str | None] = []
         taints: list[Taint] = []
         for relation in found:

@@ -24,6 +24,9 @@ from appliance.wire.postgres import messages as m
 from appliance.wire.postgres import write
 
 _TEXT_OID: Final = 25
+# What a statement computes from a masked column is NULL in every row: where it is NULL, how many elements it has, which
+# token or part is shown of it, would answer whatever the statement asks.
+_COMPUTED: Final = Masker(constant=True, value=None)
 
 
 class ResultMasks:
@@ -47,12 +50,14 @@ class ResultMasks:
         return RowMasker(columns) if any(columns) else None
 
     def _column(self, field: m.Field, unnamed: tuple[int, ...]) -> Masker | None:
+        if unnamed and not field.table_oid:
+            return _COMPUTED
         taint = self.catalogue.taint_of(field.table_oid, field.attribute)
         hidden, made = _indexes(taint.passed), _indexes(taint.made)
         if field.table_oid:
             hidden |= self._named(field.name)
         else:
-            made.update(unnamed, self._named(field.name))
+            made |= self._named(field.name)
         return self._hiding(hidden, made, field.type_oid, field.format == m.BINARY)
 
     def _named(self, name: bytes) -> set[int]:
@@ -89,8 +94,10 @@ class ResultMasks:
             hidden: set[int] = set()
             made: set[int] = set()
             if touched and output is not None:
+                if output[index].expressions:
+                    hiding.append(_COMPUTED)
+                    continue
                 hidden.update(output[index].passes)
-                made.update(output[index].expressions)
             if names:
                 made |= self._named(names[index].encode(self.codec, "replace")) - hidden
             hiding.append(self._hiding(hidden, made, 0 if binary else _TEXT_OID, binary))

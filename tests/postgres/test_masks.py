@@ -144,6 +144,21 @@ go("select count(*) from people where card like 'c%%'")
     assert count == [[3]]
 
 
+def test_what_is_computed_answers_nothing(spine: Spine) -> None:
+    """Not by where it is NULL, nor by tokens of a letter or the number of an array's elements."""
+    what = f"nullif(card, '{_CANARY}1'), substr(card, 1, 1), string_to_array(card, 'a'), length(card)"
+    code = f"""
+go("select {what} from people")
+go("select {what} from people", binary=True)
+for options in ("", " (format csv)"):
+    with connection.cursor().copy("copy (select {what} from people) to stdout" + options) as copy:
+        seen.append(b"".join(bytes(part) for part in copy).decode())
+"""
+    text, binary, copied, csv = _seen(spine, code)
+    assert text == binary == [[None] * 4] * 3
+    assert (copied, csv) == ("\\N\t\\N\t\\N\t\\N\n" * 3, ",,,\n" * 3)
+
+
 _COPIED = ["people", "people (n, email, about)", "(select n, email, card, mails from people)"]
 _FORMATS = ["", " (format csv)", " (format csv, header, force_quote *)", " (format binary)"]
 

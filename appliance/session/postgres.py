@@ -490,7 +490,11 @@ class Session:
                 if status.name in _SETTINGS:
                     self.statuses[status.name] = status.value
                     self.settings_changed = True
-                self._pass(frame)
+                value = status.value if self.masks is None else self.masks.words(status.value)
+                if value == status.value:
+                    self._pass(frame)
+                else:  # set_config of what a detector finds
+                    self._emit(write.parameter_status(status.name, value or b""))
             else:
                 self._answer(frame)
         self._flush()
@@ -663,7 +667,7 @@ class Session:
         if error is not None:
             self._emit(self._refuse(error))
         elif self.masks is not None:
-            self._emit(_without_values(m.ERROR, report, _may_show(step, report)))
+            self._emit(_without_values(m.ERROR, report, _may_show(step, report), self.masks))
         else:
             self._pass(frame)
 
@@ -674,7 +678,7 @@ class Session:
         elif frame.kind == m.NOTICE:
             report = read.report(frame.body)
             step = self._steps[0] if self._steps else None
-            self._emit(_without_values(m.NOTICE, report, _may_show(step, report)))
+            self._emit(_without_values(m.NOTICE, report, _may_show(step, report), self.masks))
         else:
             notification = read.notification(frame.body)
             self._emit(write.notification(notification.pid, notification.channel, b""))
@@ -784,9 +788,13 @@ def _may_show(step: Step | None, report: m.Report) -> bool:
     return ruling is None or ruling.command != "copy-in" or b"\n" in context  # COPY's own context is one line
 
 
-def _without_values(kind: int, report: m.Report, hidden: bool) -> bytes:
-    """An ErrorResponse or NoticeResponse where columns are masked: its detail and context may show what they hold."""
-    fields = [(code, text) for code, text in report.fields if code not in _VALUE_FIELDS]
-    if hidden:
-        fields = [(code, _MASKED_ERROR if code == 0x4D else text) for code, text in fields]
+def _without_values(kind: int, report: m.Report, hidden: bool, masks: Masks) -> bytes:
+    """An ErrorResponse or NoticeResponse where columns are masked: its detail and context may show what they hold, and
+    its message what a detector finds."""
+    fields: list[tuple[int, bytes]] = []
+    for code, text in report.fields:
+        if code in _VALUE_FIELDS:
+            continue
+        words = None if hidden and code == 0x4D else masks.words(text)
+        fields.append((code, _MASKED_ERROR if words is None else words))
     return write.report(kind, fields)

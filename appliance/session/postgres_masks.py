@@ -44,6 +44,11 @@ class ResultMasks:
             (mask, chosen(mask.detect)) for mask in masks if mask.detect
         ]
 
+        self._words = self._hiding(set(), set(), _TEXT_OID, False)
+
+    def words(self, text: bytes) -> bytes | None:
+        return text if self._words is None else self._words.mask(text)
+
     def rows(self, fields: tuple[m.Field, ...], unnamed: tuple[int, ...]) -> RowMasker | None:
         """`unnamed`: the masks (by index) that hide whatever belongs to no table."""
         columns = [self._column(field, unnamed) for field in fields]

@@ -48,11 +48,14 @@ class Judging(Protocol):
 
 
 class Masks(Protocol):
-    """What a plan's masks mean for results. `copy` raises Denied where it cannot be told what a column holds."""
+    """What a plan's masks mean for results. `copy` raises Denied where it cannot be told what a column holds. `words`
+    hides what detectors find in a text of the server's that is no value; None: all of it is hidden."""
 
     def rows(self, fields: tuple[m.Field, ...], unnamed: tuple[int, ...]) -> Masker | None: ...
 
     def copy(self, ruling: Ruling, binary: bool, columns: int) -> Masker | None: ...
+
+    def words(self, text: bytes) -> bytes | None: ...
 
 
 class Scrub(Protocol):

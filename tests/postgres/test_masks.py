@@ -230,6 +230,22 @@ except psycopg.Error as error:
     assert got[3] == "people_email"
 
 
+def test_what_a_detector_finds_is_not_in_the_servers_words(spine: Spine) -> None:
+    """Errors and reports of settings repeat values of columns that no mask names."""
+    cast, _, status, late = _seen(
+        spine,
+        """
+go("select body::int from notes")
+go("select set_config('application_name', body, false) from notes")
+seen.append(connection.info.parameter_status("application_name"))
+go("select set_config('timezone', body, false) from notes")
+""",
+    )
+    assert cast[:2] == ["22P02", 'invalid input syntax for type integer: "ask ***, not me"']
+    assert status == "ask ***, not me"
+    assert late[1] == 'invalid value for parameter "TimeZone": "ask ***, not me"'
+
+
 @pytest.mark.parametrize("form", ["plain", "custom"])
 def test_pg_dump(spine: Spine, form: str) -> None:
     """A dump is made and has everything but what is masked."""

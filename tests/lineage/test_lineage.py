@@ -295,6 +295,12 @@ REFRESH MATERIALIZED VIEW x | | | | |
 CLUSTER users | | | | 0 1 |
 CREATE STATISTICS s ON email, id FROM users | | | | 0 1 |
 CREATE EXTENSION dblink | | | | | CREATE EXTENSION
+ALTER DOMAIN mail ADD CHECK (value NOT LIKE 'a%') | | | | | ALTER DOMAIN
+CREATE FOREIGN TABLE f (email text) SERVER s OPTIONS (table_name 'users') | | | | | CREATE FOREIGN TABLE
+ALTER FOREIGN TABLE f OPTIONS (SET table_name 'users') | | | | | ALTER TABLE
+ALTER TABLE f ALTER COLUMN c OPTIONS (SET column_name 'email') | | | | | ALTER TABLE
+ALTER TYPE t RENAME ATTRIBUTE email TO x CASCADE | | | | | RENAME
+ALTER TYPE t ALTER ATTRIBUTE email TYPE varchar(3) CASCADE | | | | | ALTER TABLE
 """
 KNOWN = {
     "known": Flow(frozenset((0,)), frozenset(), frozenset((1,)), frozenset(), (), None),

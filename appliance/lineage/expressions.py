@@ -356,7 +356,8 @@ class Expressions:
     def cast(self, node: pb.TypeCast, scope: Scope) -> int:
         masks = self.masks(node.arg, scope)
         name = text_of(node.type_name.names)
-        quiet = name and name[-1] in builtins.QUIET_TYPES and name[:-1] in ((), (SERVER_SCHEMA,))
+        # `text` without schema may be a temporary domain, whose check casts; varchar is a word of the grammar
+        quiet = len(name) == 2 and name[0] == SERVER_SCHEMA and name[1] in builtins.QUIET_TYPES
         return masks if quiet and not node.type_name.array_bounds else self.loud(masks)
 
     def sublink(self, node: pb.SubLink, scope: Scope) -> int:

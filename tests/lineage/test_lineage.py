@@ -99,7 +99,9 @@ SELECT lag(email) OVER (ORDER BY id) FROM users | | 0 | | |
 SELECT unnest(string_to_array(email, '@')) FROM users | | 0 | 0 | |
 SELECT id FROM users WHERE email = 'x' | | | 0 | |
 SELECT id FROM users WHERE lower(email) = 'x' | | | 0 | |
-SELECT id FROM users WHERE upper(email::text) LIKE upper('x') | | | 0 | |
+SELECT id FROM users WHERE upper(email::varchar) LIKE upper('x') | | | 0 | |
+SELECT id FROM users WHERE email::pg_catalog.text = 'x' | | | 0 | |
+SELECT id FROM users WHERE email::text = 'x' | | 0 | 0 | |
 SELECT id FROM users WHERE email::int = 1 | | 0 | 0 | |
 SELECT id FROM users WHERE to_date(email, 'Y') IS NULL | | 0 | 0 | |
 SELECT id FROM users WHERE email IS NOT NULL | | | 0 | |

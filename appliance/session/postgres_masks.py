@@ -9,6 +9,7 @@ from fnmatch import translate
 from typing import Final
 
 from appliance.lineage.relations import Catalogue
+from appliance.lineage.scopes import union
 from appliance.masking.copy import CopyFormat, CopyMasker, copy_masker
 from appliance.masking.detectors import Detector, chosen
 from appliance.masking.hiding import Token
@@ -34,7 +35,8 @@ class ResultMasks:
 
     def __init__(self, masks: Sequence[Mask], catalogue: Catalogue, key: bytes, codec: str) -> None:
         self._masks = masks
-        self.catalogue = catalogue  # may be replaced by a newer one
+        self.catalogue = catalogue
+        self._gone = Catalogue()
         self._token = Token(hashlib.sha256(key).digest())
         self.codec = codec
         self._names: list[tuple[int, re.Pattern[str]]] = [
@@ -45,6 +47,14 @@ class ResultMasks:
         ]
 
         self._words = self._hiding(set(), set(), _TEXT_OID, False)
+
+    def renew(self, catalogue: Catalogue) -> None:
+        """What was masked in relations that are gone stays so: a cursor WITH HOLD may have their rows."""
+        gone = {relation.oid: relation for relation in (*self._gone.relations, *self.catalogue.relations)}
+        for relation in catalogue.relations:
+            gone.pop(relation.oid, None)
+        self._gone = Catalogue(gone.values())
+        self.catalogue = catalogue
 
     def words(self, text: bytes) -> bytes | None:
         return text if self._words is None else self._words.mask(text)
@@ -57,7 +67,10 @@ class ResultMasks:
     def _column(self, field: m.Field, unnamed: tuple[int, ...]) -> Masker | None:
         if unnamed and not field.table_oid:
             return _COMPUTED
-        taint = self.catalogue.taint_of(field.table_oid, field.attribute)
+        taint = union(
+            self.catalogue.taint_of(field.table_oid, field.attribute),
+            self._gone.taint_of(field.table_oid, field.attribute),
+        )
         hidden, made = _indexes(taint.passed), _indexes(taint.made)
         if field.table_oid:
             hidden |= self._named(field.name)

@@ -81,6 +81,7 @@ KIND_OF: Final[Mapping[str, str]] = {
     field.message_type.name: field.name for field in pb.Node.DESCRIPTOR.fields if field.message_type is not None
 }
 SERVER_SCHEMA: Final = "pg_catalog"
+SYSTEM_USER: Final = (SERVER_SCHEMA, "system_user")  # the word, which before PostgreSQL 16 is any column's name
 
 
 def text_of(nodes: Iterable[pb.Node]) -> tuple[str, ...]:
@@ -313,6 +314,9 @@ class Expressions:
         name = text_of(node.funcname)
         self.call(name)
         masks = self.all_of(node.args, scope)
+        if name == SYSTEM_USER:
+            word = pb.ColumnRef(fields=[pb.Node(string=pb.String(sval=name[-1]))])
+            masks |= self.column(word, scope).all()
         order = self.all_of(node.agg_order, scope)
         if node.HasField("agg_filter"):
             order |= self.masks(node.agg_filter, scope)

@@ -8,7 +8,7 @@ from typing import Final
 from postgast import pg_query_pb2 as pb
 
 from appliance.lineage import builtins
-from appliance.lineage.expressions import SERVER_SCHEMA, Expressions, kind_of, text_of
+from appliance.lineage.expressions import SERVER_SCHEMA, SYSTEM_USER, Expressions, kind_of, text_of
 from appliance.lineage.scopes import CLEAN, Columns, Item, Scope, Taint, joined, one_above_the_other, union
 from appliance.model.errors import PeerError
 
@@ -99,6 +99,8 @@ class Queries(Expressions):
             masks |= columns.masks()
         elif kind == "column_ref" and len(key.fields) == 1:
             masks |= columns.find(key.fields[0].string.sval)[0].all()
+        elif kind == "func_call" and text_of(key.funcname) == SYSTEM_USER:
+            masks |= columns.find(SYSTEM_USER[-1])[0].all()
         return masks
 
     def targets(self, nodes: Iterable[pb.Node], scope: Scope, sources: Sequence[Columns]) -> Columns:

@@ -296,6 +296,10 @@ GRANT SELECT ON users TO public | | | | |
 REFRESH MATERIALIZED VIEW x | | | | |
 CLUSTER users | | | | 0 1 |
 CREATE STATISTICS s ON email, id FROM users | | | | 0 1 |
+SELECT upper(system_user) FROM (SELECT email AS system_user FROM users) s | | 0 | | |
+SELECT upper(system_user::varchar) FROM users AS "system_user" | | 0 1 | | |
+SELECT email AS system_user FROM users ORDER BY system_user | 0 | | 0 | |
+SELECT system_user FROM orders | | | | |
 CREATE EXTENSION dblink | | | | | CREATE EXTENSION
 ALTER DOMAIN mail ADD CHECK (value NOT LIKE 'a%') | | | | | ALTER DOMAIN
 CREATE FOREIGN TABLE f (email text) SERVER s OPTIONS (table_name 'users') | | | | | CREATE FOREIGN TABLE

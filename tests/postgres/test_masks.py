@@ -184,6 +184,7 @@ go("select count(*) from people")
 
 
 _AROUND = [
+    "select upper(system_user) from (select email as system_user from people) s",
     "alter domain own.kind add check (value not like 'c%')",
     "select s.record_send from (select o.*, p.email from notes o, people p) s",
     "select s.hstore from (select o.*, p.email from notes o, people p) s",

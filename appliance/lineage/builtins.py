@@ -104,6 +104,15 @@ HARMLESS: Final = names(
     """
 )
 
+# They take one row of any type and tell of it: `row.to_json` is a call of them where the row has no such column.
+OF_ANY_ROW: Final = names(
+    """
+    any_out any_value anycompatible_out anycompatiblenonarray_out anyelement_out anynonarray_out array_agg concat
+    hash_record json_agg json_agg_strict json_build_array jsonb_agg jsonb_agg_strict jsonb_build_array max min
+    pg_column_size quote_literal quote_nullable record_out record_send row_to_json to_json to_jsonb
+    """
+)
+
 # How many rows they return follows from their arguments: with a masked column among these, every row tells of it.
 SET_RETURNING: Final = names(
     """

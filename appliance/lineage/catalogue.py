@@ -58,7 +58,7 @@ class Column(NamedTuple):
 class Routine(NamedTuple):
     """A row of ROUTINES."""
 
-    kind: str  # "f" function, "r" function that one row can be given to, "o" operator
+    kind: str  # "f" function, "r" function that one row can be given to, "e" one of an extension, "o" operator
     name: str
 
 
@@ -70,16 +70,21 @@ class Made(NamedTuple):
     inner: str | None  # the oid of a domain's base type, or of an array's elements
 
 
-# Functions and operators that neither the server nor an extension brought: a call of lower(…) may mean theirs.
+# Functions and operators that neither the server nor an extension brought: a call of lower(…) may mean theirs. Of an
+# extension's those that one row can be given to, as `row.hstore` is no column then.
 ROUTINES: Final = """
-SELECT CASE WHEN p.pronargs - p.pronargdefaults <= 1 AND p.pronargs >= 1 AND t.typtype IN ('c', 'p', 'd')
-            THEN 'r' ELSE 'f' END, p.proname
-  FROM pg_catalog.pg_proc p
-  LEFT JOIN pg_catalog.pg_type t ON t.oid = p.proargtypes[0]
- WHERE p.pronamespace NOT IN (SELECT n.oid FROM pg_catalog.pg_namespace n
-                               WHERE n.nspname IN ('pg_catalog', 'information_schema'))
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e')
+SELECT f.kind, f.proname
+  FROM (SELECT p.proname,
+               CASE WHEN p.pronargs - p.pronargdefaults <= 1 AND p.pronargs >= 1 AND t.typtype IN ('c', 'p', 'd')
+                    THEN CASE WHEN d.objid IS NULL THEN 'r' ELSE 'e' END
+                    WHEN d.objid IS NULL THEN 'f' END AS kind
+          FROM pg_catalog.pg_proc p
+          LEFT JOIN pg_catalog.pg_type t ON t.oid = p.proargtypes[0]
+          LEFT JOIN pg_catalog.pg_depend d
+            ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
+         WHERE p.pronamespace NOT IN (SELECT n.oid FROM pg_catalog.pg_namespace n
+                                       WHERE n.nspname IN ('pg_catalog', 'information_schema'))) f
+ WHERE f.kind IS NOT NULL
 UNION
 SELECT 'o', o.oprname
   FROM pg_catalog.pg_operator o
@@ -236,8 +241,8 @@ def build(
     missing = [column for mask in masks if mask.absent == "deny" for column in mask.columns if column not in named]
     return Catalogue(
         [each.relation() for each in known.values() if any(taint.all() for taint in each.taints)],
-        own_functions=frozenset(each.name for each in functions if each.kind != "o"),
-        row_functions=frozenset(each.name for each in functions if each.kind == "r"),
+        own_functions=frozenset(each.name for each in functions if each.kind in ("f", "r")),
+        row_functions=frozenset(each.name for each in functions if each.kind in ("r", "e")),
         own_operators=frozenset(each.name for each in functions if each.kind == "o"),
         missing=tuple(missing),
         types=made_types(types),
@@ -349,7 +354,7 @@ def view(each: _Known, known: dict[str, _Known], catalogue: Catalogue, search_pa
 
 def flow_of(text: str, catalogue: Catalogue, search_path: tuple[str, ...]) -> Flow | None:
     try:
-        (flow,) = lineage(text, catalogue, search_path, temporary=False)
+        (flow,) = lineage(text, catalogue, search_path, may_differ=False)
     except (PeerError, ValueError):
         return None
     return flow

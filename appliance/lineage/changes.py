@@ -51,12 +51,11 @@ class Changes(Queries):
                 scope.items.append(Item(name, target))
         return self.targets(node.exprs, scope, sources)
 
-    def assign(self, nodes: Iterable[pb.Node], scope: Scope, target: Columns) -> None:
-        """SET: what goes into a column leaves the mask, unless the same mask is over that column, too."""
-        for node in nodes:
-            masks = self.masks(node, scope)
-            own = target.find(node.res_target.name)[0].passed if target.certain and target.complete else 0
-            self.keep(masks & ~own)
+    def assign(self, nodes: Iterable[pb.Node], scope: Scope) -> None:
+        """SET: what goes into a column leaves the mask, into one that the same mask is over, too: RETURNING would show
+        where it became NULL, the part of it that its author chose, or what has moved in a JSON value to where no path
+        leads."""
+        self.keep(self.all_of(nodes, scope))
 
     def insert(self, node: pb.InsertStmt, outer: Scope) -> Columns:
         scope = Scope([], {}, outer)
@@ -77,7 +76,7 @@ class Changes(Queries):
                 self.compare(self.index_element(each.index_elem, scope))
             self.probe(node.infer.where_clause, scope)
         inner = scope.beside([*scope.items, Item("excluded", clean_like(target))])
-        self.assign(node.target_list, inner, target)
+        self.assign(node.target_list, inner)
         self.probe(node.where_clause, inner)
 
     def index_element(self, node: pb.IndexElem, scope: Scope) -> int:
@@ -93,7 +92,7 @@ class Changes(Queries):
         del scope.items[:]  # FROM does not see the target
         sources = [self.source(each, scope) for each in node.from_clause]
         scope.items[:0] = own
-        self.assign(node.target_list, scope, target)
+        self.assign(node.target_list, scope)
         self.probe(node.where_clause, scope)
         return self.returning(node.returning_clause, scope, target, [target, *sources])
 
@@ -120,5 +119,5 @@ class Changes(Queries):
                 self.keep(self.all_of(clause.values, scope))
                 self.keep(self.all_of(clause.target_list, scope))
             else:
-                self.assign(clause.target_list, scope, target)
+                self.assign(clause.target_list, scope)
         return self.returning(node.returning_clause, scope, target, [*sources, target])

@@ -3,7 +3,9 @@
 A mask names its columns, so that a column, a table or a schema that is renamed, moved, detached or retyped would lose
 it when the catalogue is read anew: whatever changes a masked relation counts as a write of all that is masked in it.
 What makes something that runs later, unseen, (functions, triggers, rules, casts, operators, …) is opaque, as is every
-statement that is not in these tables.
+statement that is not in these tables. So is ALTER DOMAIN, which holds a new constraint against the values in every
+table; what says where the rows of a foreign table come from: from a masked one, maybe; and what changes a composite
+type, and the tables of it.
 """
 
 from __future__ import annotations
@@ -30,17 +32,18 @@ HARMLESS: Final = names(
 # They are read through: whatever masked relation they name, they change.
 CHANGES: Final = names(
     """
-    alter_domain_stmt alter_object_schema_stmt alter_table_move_all_stmt alter_table_stmt cluster_stmt
-    create_domain_stmt create_foreign_table_stmt create_schema_stmt create_stats_stmt create_stmt index_stmt rename_stmt
+    alter_object_schema_stmt alter_table_move_all_stmt alter_table_stmt cluster_stmt create_domain_stmt
+    create_schema_stmt create_stats_stmt create_stmt index_stmt rename_stmt
     """
 )
 # Of what RENAME and SET SCHEMA can be asked for; of a function or an operator they are opaque.
 RELATION_KINDS: Final = frozenset(
     (
-        pb.OBJECT_ATTRIBUTE, pb.OBJECT_COLUMN, pb.OBJECT_FOREIGN_TABLE, pb.OBJECT_INDEX, pb.OBJECT_MATVIEW,
-        pb.OBJECT_SCHEMA, pb.OBJECT_SEQUENCE, pb.OBJECT_TABCONSTRAINT, pb.OBJECT_TABLE, pb.OBJECT_VIEW,
+        pb.OBJECT_COLUMN, pb.OBJECT_FOREIGN_TABLE, pb.OBJECT_INDEX, pb.OBJECT_MATVIEW, pb.OBJECT_SCHEMA,
+        pb.OBJECT_SEQUENCE, pb.OBJECT_TABCONSTRAINT, pb.OBJECT_TABLE, pb.OBJECT_VIEW,
     )
 )  # fmt: skip
+SOURCES: Final = frozenset((pb.AT_GenericOptions, pb.AT_AlterColumnGenericOptions))  # of a foreign table's rows
 READ: Final = frozenset(("a_expr", "column_ref", "func_call", "select_stmt", "sub_link", "type_cast", "a_indirection"))
 
 
@@ -74,13 +77,17 @@ class Definitions(Changes):
                 else:
                     self.define(inner, statement)
             return
+        if kind == "alter_table_stmt" and (
+            node.objtype == pb.OBJECT_TYPE or any(each.alter_table_cmd.subtype in SOURCES for each in node.cmds)
+        ):
+            self.unseen(words(kind))
         scope = Scope([], {}, None)
         if kind in ("alter_table_stmt", "index_stmt"):
             scope.items.append(Item(node.relation.relname, self.table(node.relation), qualified=True))
         if kind == "create_stats_stmt":
             for each in node.relations:
                 scope.items.append(Item(each.range_var.relname, self.table(each.range_var), qualified=True))
-        self.through(node, scope, new=kind in ("create_stmt", "create_foreign_table_stmt", "index_stmt"))
+        self.through(node, scope, new=kind in ("create_stmt", "index_stmt"))
 
     def through(self, node: pb.Node, scope: Scope, *, new: bool = False) -> None:
         """Every message in a definition: relations are changed, expressions are kept and so written.

@@ -81,6 +81,7 @@ KIND_OF: Final[Mapping[str, str]] = {
     field.message_type.name: field.name for field in pb.Node.DESCRIPTOR.fields if field.message_type is not None
 }
 SERVER_SCHEMA: Final = "pg_catalog"
+SYSTEM_USER: Final = (SERVER_SCHEMA, "system_user")  # the word, which before PostgreSQL 16 is any column's name
 
 
 def text_of(nodes: Iterable[pb.Node]) -> tuple[str, ...]:
@@ -101,13 +102,13 @@ class Expressions:
     """One analysis: what it is made for, and what it has found so far. All sets of masks are ints: `scopes`."""
 
     __slots__ = (
-        "catalogue", "depth", "expressions", "opaque", "probes", "search_path", "steps", "temporary", "writes",
+        "catalogue", "depth", "expressions", "may_differ", "opaque", "probes", "search_path", "steps", "writes",
     )  # fmt: skip
 
-    def __init__(self, catalogue: Catalogue, search_path: tuple[str, ...], *, temporary: bool = True) -> None:
+    def __init__(self, catalogue: Catalogue, search_path: tuple[str, ...], *, may_differ: bool = True) -> None:
         self.catalogue = catalogue
         self.search_path = search_path
-        self.temporary = temporary  # a temporary relation may stand in front of one that is named without schema
+        self.may_differ = may_differ  # a relation may have other columns than the catalogue says
         self.expressions = 0
         self.probes = 0
         self.writes = 0
@@ -265,11 +266,13 @@ class Expressions:
     def of_item(self, item: Item, name: str) -> Taint:
         """`item.name`: a column, or else a function of one row in the other notation (chapter 4.2.4)."""
         taint, listed = item.columns.find(name)
-        if listed:
+        of_a_row = name in builtins.OF_ANY_ROW or name in self.catalogue.row_functions
+        if listed and (item.columns.certain or not of_a_row):
             return taint
         if name in self.catalogue.row_functions:
             self.unseen(name)
-        if item.columns.complete or name in builtins.HARMLESS or name in self.catalogue.own_functions:
+        known = of_a_row or name in builtins.HARMLESS or name in self.catalogue.own_functions
+        if item.columns.complete or known:
             taint = Taint(taint.passed, taint.made | item.columns.masks())
         return taint
 
@@ -311,6 +314,9 @@ class Expressions:
         name = text_of(node.funcname)
         self.call(name)
         masks = self.all_of(node.args, scope)
+        if name == SYSTEM_USER:
+            word = pb.ColumnRef(fields=[pb.Node(string=pb.String(sval=name[-1]))])
+            masks |= self.column(word, scope).all()
         order = self.all_of(node.agg_order, scope)
         if node.HasField("agg_filter"):
             order |= self.masks(node.agg_filter, scope)
@@ -354,7 +360,8 @@ class Expressions:
     def cast(self, node: pb.TypeCast, scope: Scope) -> int:
         masks = self.masks(node.arg, scope)
         name = text_of(node.type_name.names)
-        quiet = name and name[-1] in builtins.QUIET_TYPES and name[:-1] in ((), (SERVER_SCHEMA,))
+        # `text` without schema may be a temporary domain, whose check casts; varchar is a word of the grammar
+        quiet = len(name) == 2 and name[0] == SERVER_SCHEMA and name[1] in builtins.QUIET_TYPES
         return masks if quiet and not node.type_name.array_bounds else self.loud(masks)
 
     def sublink(self, node: pb.SubLink, scope: Scope) -> int:

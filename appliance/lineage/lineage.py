@@ -72,14 +72,15 @@ def lineage(
     prepared: Mapping[str, Flow] = NO_NAMES,
     cursors: Mapping[str, Flow] = NO_NAMES,
     *,
-    temporary: bool = True,
+    may_differ: bool = True,
 ) -> tuple[Flow, ...]:
     """Where masked columns go in each statement of `text`.
 
     `search_path`: the schemas that a name without one is looked up in, as they are ("$user" resolved); empty: any.
     `prepared`, `cursors`: the Flow of each statement that EXECUTE, and each cursor that FETCH can name: of PREPARE and
     DECLARE, or of Parse and Bind, that took place. Those within `text` are added. PREPARE and DECLARE have the Flow of
-    what they name, so that a refusal comes at once. `temporary`: the session may have temporary relations.
+    what they name, so that a refusal comes at once. `may_differ`: in the place of one of the catalogue's relations may
+    stand a temporary one, or one that was made anew.
 
     PeerError: "sql-syntax", "sql-too-deep", "sql-too-complex". Nothing may be let through then.
     """
@@ -88,7 +89,7 @@ def lineage(
     flows = []
     steps = 0
     for raw in tree.stmts:
-        statement = Statements(catalogue, search_path, prepared, cursors, temporary=temporary)
+        statement = Statements(catalogue, search_path, prepared, cursors, may_differ=may_differ)
         statement.steps = steps
         flow = statement.flow(raw.stmt)
         flows.append(flow)
@@ -127,9 +128,9 @@ class Statements(Definitions):
         prepared: Mapping[str, Flow],
         cursors: Mapping[str, Flow],
         *,
-        temporary: bool,
+        may_differ: bool,
     ) -> None:
-        super().__init__(catalogue, search_path, temporary=temporary)
+        super().__init__(catalogue, search_path, may_differ=may_differ)
         self.prepared = prepared
         self.cursors = cursors
 

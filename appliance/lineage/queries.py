@@ -8,7 +8,7 @@ from typing import Final
 from postgast import pg_query_pb2 as pb
 
 from appliance.lineage import builtins
-from appliance.lineage.expressions import SERVER_SCHEMA, Expressions, kind_of, text_of
+from appliance.lineage.expressions import SERVER_SCHEMA, SYSTEM_USER, Expressions, kind_of, text_of
 from appliance.lineage.scopes import CLEAN, Columns, Item, Scope, Taint, joined, one_above_the_other, union
 from appliance.model.errors import PeerError
 
@@ -99,6 +99,8 @@ class Queries(Expressions):
             masks |= columns.masks()
         elif kind == "column_ref" and len(key.fields) == 1:
             masks |= columns.find(key.fields[0].string.sval)[0].all()
+        elif kind == "func_call" and text_of(key.funcname) == SYSTEM_USER:
+            masks |= columns.find(SYSTEM_USER[-1])[0].all()
         return masks
 
     def targets(self, nodes: Iterable[pb.Node], scope: Scope, sources: Sequence[Columns]) -> Columns:
@@ -107,7 +109,7 @@ class Queries(Expressions):
         taints: list[Taint] = []
         rest, complete = CLEAN, True
         count = 0
-        shifting = False  # a star over a relation in whose place a temporary one may stand, with other columns
+        shifting = False  # a star over a relation in whose place another one may stand, with other columns
         for node in nodes:
             count += 1
             target = node.res_target
@@ -126,7 +128,7 @@ class Queries(Expressions):
                 raise PeerError("sql-too-complex", f"a result can have at most {MAX_COLUMNS} columns")
         if shifting and count > 1:
             complete = False
-        return Columns(names, taints, rest=rest, complete=complete)
+        return Columns(names, taints, rest=rest, complete=complete, certain=not shifting)
 
     def expanded(self, node: pb.Node, scope: Scope, sources: Sequence[Columns]) -> Columns | None:
         """The columns of `*`, `relation.*` or `(row).*`; None for what is one column."""
@@ -201,9 +203,8 @@ class Queries(Expressions):
         found = self.catalogue.find(node.schemaname, node.relname, self.search_path)
         if not found:
             return Columns((), (), complete=False, certain=False)
-        certain = bool(node.schemaname) or not self.temporary
         if len(found) == 1:
-            return found[0].columns(certain=certain)
+            return found[0].columns(certain=not self.may_differ)
         names: list[str | None] = []
         taints: list[Taint] = []
         for relation in found:
@@ -222,7 +223,9 @@ class Queries(Expressions):
         if shared is None:  # every column may be compared with, and stand for, one of the other side
             masks = columns.masks()
             self.compare(masks)
-            columns = Columns(columns.names, columns.taints, rest=Taint(0, masks), complete=False)
+            columns = Columns(
+                columns.names, columns.taints, rest=Taint(0, masks), complete=False, certain=columns.certain
+            )
             scope.items.append(Item("", columns))
         elif shared:
             columns = self.merged(shared, left, right, node, scope)
@@ -266,7 +269,7 @@ class Queries(Expressions):
         names += [column.column_def.colname for column in node.coldeflist]
         self.compare(masks)  # how many rows there are
         taint = Taint(0, masks)
-        names = [*text_of(node.alias.colnames), *names]
+        names = list(text_of(node.alias.colnames)) or names  # an alias names those of the definitions anew
         if node.ordinality and not node.alias.colnames:
             names.append("ordinality")
         columns = Columns(names, [taint] * len(names), rest=taint, complete=False)

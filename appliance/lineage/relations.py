@@ -45,7 +45,7 @@ class Catalogue:
     """The relations that masks touch, and the names of functions and operators that are not the server's own.
 
     `masks`: how many masks the plan has. `own_functions`: functions in this database that neither the server nor an
-    extension brought; `row_functions`: those that take one row, and so can be written as `row.name`, too;
+    extension brought; `row_functions`: those that take one row, extensions' too, and so can be written as `row.name`;
     `own_operators`: the same of operators. `missing`: columns that a mask names and the database lacks, and should not.
     `types`: types that users made, by oid: the form (of `catalogue.Made`), and the oid of the type within it, or 0.
     """

@@ -4,8 +4,8 @@ A set of masks is an int: bit i stands for mask i of the plan. A `Taint` says wh
 as they are; the server's RowDescription then names the column it comes from) and which it was made from (`made`).
 
 The rules are those of the PostgreSQL documentation, chapters 4.2 (Value Expressions), 7.2 (Table Expressions) and 7.8
-(WITH), with one bend: wherever it cannot be certain what a name means (a relation whose columns are not known, one
-that a temporary relation may hide), it means all that it may mean.
+(WITH), with one bend: wherever it cannot be certain what a name means (a relation whose columns are not known, or may
+be others by now: a temporary one hides it, it was dropped and made anew), it means all that it may mean.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Columns:
     `names`, `taints`: what is known, in order. A name None is one that we do not know: it may be any.
     `rest`: what a column carries that is not listed. It matters if not `complete`.
     `complete`: all columns are listed, in the order that `*` gives.
-    `certain`: the names are there for sure (a temporary relation cannot stand in its place).
+    `certain`: the names are there for sure (they are those of the text, or of a view's definition).
     """
 
     __slots__ = ("certain", "complete", "names", "rest", "taints")
@@ -116,9 +116,9 @@ def one_above_the_other(first: Columns, second: Columns) -> Columns:
     """The columns of a set operation or of rows of VALUES: by position, with the names of the first."""
     if first.complete and second.complete and len(first.names) == len(second.names):
         taints = [Taint(0, a.all() | b.all()) for a, b in zip(first.taints, second.taints, strict=True)]
-        return Columns(first.names, taints)
+        return Columns(first.names, taints, certain=first.certain)
     whole = Taint(0, first.masks() | second.masks())
-    return Columns(first.names, [whole] * len(first.names), rest=whole, complete=False)
+    return Columns(first.names, [whole] * len(first.names), rest=whole, complete=False, certain=first.certain)
 
 
 class Item:

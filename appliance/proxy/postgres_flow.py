@@ -478,7 +478,10 @@ class PostgresFlow:
                 session.scrub = scrubber_of(lease)
             catalogue = self._judge.catalogue
             if self._masks is not None and self._catalogue_until <= time.monotonic():
-                catalogue = self._masks.catalogue = await self._renewed_catalogue(lease, catalogue)
+                renewed = await self._renewed_catalogue(lease, catalogue)
+                if renewed is not catalogue:
+                    self._masks.renew(renewed)
+                    catalogue = renewed
                 _check_masks(catalogue)
             if self._judge.decider is not flow.decider or self._judge.catalogue is not catalogue:
                 self._judge_anew(session, catalogue)

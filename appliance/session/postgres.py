@@ -258,13 +258,16 @@ class Session:
                 return None
             if known is None:
                 return Denied("unknown-statement", "no statement of this name was prepared where it could be judged")
-            return self._within(step, known, unnamed)
+            return self._another_meaning(step, (known,)) or self._within(step, known, unnamed)
         elif command == "declare":
             return self._names.declare(ruling, Prepared(step.text, index, self.judge, ruling, step))
         elif command in FETCHING:
             cursor, portal = self._names.cursors.get(name), self._names.portals.get(name)
             if cursor is None and portal is None and self.masks is not None:
                 return Denied("unknown-cursor", "no cursor of this name was declared where it could be judged")
+            error = self._another_meaning(step, (cursor.declared if cursor is not None else None, portal))
+            if error is not None:
+                return error
             if cursor is not None:
                 step.comes_from(cursor, index)
                 error = self._of_cursor(step, cursor)
@@ -276,6 +279,18 @@ class Session:
             if portal is not None and portal.prepared is not None:
                 return self._within(step, portal.prepared, unnamed)
         return None
+
+    def _another_meaning(self, step: Step, meant: tuple[object, ...]) -> Denied | None:
+        """Of a portal in parts: the rows that are left are of what the name meant at first, and the server describes
+        them as what it means now."""
+        portal = step.portal
+        if portal is None or self.masks is None:
+            return None
+        if not portal.meant:
+            portal.meant = meant
+        if all(now is before for now, before in zip(meant, portal.meant, strict=True)):
+            return None
+        return Denied("unknown-portal", "the name that this portal uses means something else now")
 
     def _within(self, step: Step, prepared: Prepared, unnamed: set[int]) -> Denied | None:
         """Whether a statement may execute another one by its name."""
@@ -485,7 +500,11 @@ class Session:
                 if status.name in _SETTINGS:
                     self.statuses[status.name] = status.value
                     self.settings_changed = True
-                self._pass(frame)
+                value = status.value if self.masks is None else self.masks.words(status.value)
+                if value == status.value:
+                    self._pass(frame)
+                else:  # set_config of what a detector finds
+                    self._emit(write.parameter_status(status.name, value or b""))
             else:
                 self._answer(frame)
         self._flush()
@@ -668,7 +687,7 @@ class Session:
         if error is not None:
             self._emit(self._refuse(error))
         elif self.masks is not None:
-            self._emit(_without_values(m.ERROR, report, _may_show(step, report)))
+            self._emit(_without_values(m.ERROR, report, _may_show(step, report), self.masks))
         else:
             self._pass(frame)
 
@@ -679,7 +698,7 @@ class Session:
         elif frame.kind == m.NOTICE:
             report = read.report(frame.body)
             step = self._steps[0] if self._steps else None
-            self._emit(_without_values(m.NOTICE, report, _may_show(step, report)))
+            self._emit(_without_values(m.NOTICE, report, _may_show(step, report), self.masks))
         else:
             notification = read.notification(frame.body)
             self._emit(write.notification(notification.pid, notification.channel, b""))
@@ -789,9 +808,13 @@ def _may_show(step: Step | None, report: m.Report) -> bool:
     return ruling is None or ruling.command != "copy-in" or b"\n" in context  # COPY's own context is one line
 
 
-def _without_values(kind: int, report: m.Report, hidden: bool) -> bytes:
-    """An ErrorResponse or NoticeResponse where columns are masked: its detail and context may show what they hold."""
-    fields = [(code, text) for code, text in report.fields if code not in _VALUE_FIELDS]
-    if hidden:
-        fields = [(code, _MASKED_ERROR if code == 0x4D else text) for code, text in fields]
+def _without_values(kind: int, report: m.Report, hidden: bool, masks: Masks) -> bytes:
+    """An ErrorResponse or NoticeResponse where columns are masked: its detail and context may show what they hold, and
+    its message what a detector finds."""
+    fields: list[tuple[int, bytes]] = []
+    for code, text in report.fields:
+        if code in _VALUE_FIELDS:
+            continue
+        words = None if hidden and code == 0x4D else masks.words(text)
+        fields.append((code, _MASKED_ERROR if words is None else words))
     return write.report(kind, fields)

@@ -9,6 +9,7 @@ from fnmatch import translate
 from typing import Final
 
 from appliance.lineage.relations import Catalogue
+from appliance.lineage.scopes import union
 from appliance.masking.copy import CopyFormat, CopyMasker, copy_masker
 from appliance.masking.detectors import Detector, chosen
 from appliance.masking.hiding import Token
@@ -24,6 +25,9 @@ from appliance.wire.postgres import messages as m
 from appliance.wire.postgres import write
 
 _TEXT_OID: Final = 25
+# What a statement computes from a masked column is NULL in every row: where it is NULL, how many elements it has, which
+# token or part is shown of it, would answer whatever the statement asks.
+_COMPUTED: Final = Masker(constant=True, value=None)
 
 
 class ResultMasks:
@@ -31,7 +35,8 @@ class ResultMasks:
 
     def __init__(self, masks: Sequence[Mask], catalogue: Catalogue, key: bytes, codec: str) -> None:
         self._masks = masks
-        self.catalogue = catalogue  # may be replaced by a newer one
+        self.catalogue = catalogue
+        self._gone = Catalogue()
         self._token = Token(hashlib.sha256(key).digest())
         self.codec = codec
         self._names: list[tuple[int, re.Pattern[str]]] = [
@@ -41,18 +46,36 @@ class ResultMasks:
             (mask, chosen(mask.detect)) for mask in masks if mask.detect
         ]
 
+        self._words = self._hiding(set(), set(), _TEXT_OID, False)
+
+    def renew(self, catalogue: Catalogue) -> None:
+        """What was masked in relations that are gone stays so: a cursor WITH HOLD may have their rows."""
+        gone = {relation.oid: relation for relation in (*self._gone.relations, *self.catalogue.relations)}
+        for relation in catalogue.relations:
+            gone.pop(relation.oid, None)
+        self._gone = Catalogue(gone.values())
+        self.catalogue = catalogue
+
+    def words(self, text: bytes) -> bytes | None:
+        return text if self._words is None else self._words.mask(text)
+
     def rows(self, fields: tuple[m.Field, ...], unnamed: tuple[int, ...]) -> RowMasker | None:
         """`unnamed`: the masks (by index) that hide whatever belongs to no table."""
         columns = [self._column(field, unnamed) for field in fields]
         return RowMasker(columns) if any(columns) else None
 
     def _column(self, field: m.Field, unnamed: tuple[int, ...]) -> Masker | None:
-        taint = self.catalogue.taint_of(field.table_oid, field.attribute)
+        if unnamed and not field.table_oid:
+            return _COMPUTED
+        taint = union(
+            self.catalogue.taint_of(field.table_oid, field.attribute),
+            self._gone.taint_of(field.table_oid, field.attribute),
+        )
         hidden, made = _indexes(taint.passed), _indexes(taint.made)
         if field.table_oid:
             hidden |= self._named(field.name)
         else:
-            made.update(unnamed, self._named(field.name))
+            made |= self._named(field.name)
         return self._hiding(hidden, made, field.type_oid, field.format == m.BINARY)
 
     def _named(self, name: bytes) -> set[int]:
@@ -89,8 +112,10 @@ class ResultMasks:
             hidden: set[int] = set()
             made: set[int] = set()
             if touched and output is not None:
+                if output[index].expressions:
+                    hiding.append(_COMPUTED)
+                    continue
                 hidden.update(output[index].passes)
-                made.update(output[index].expressions)
             if names:
                 made |= self._named(names[index].encode(self.codec, "replace")) - hidden
             hiding.append(self._hiding(hidden, made, 0 if binary else _TEXT_OID, binary))

@@ -51,11 +51,14 @@ class Judging(Protocol):
 
 
 class Masks(Protocol):
-    """What a plan's masks mean for results. `copy` raises Denied where it cannot be told what a column holds."""
+    """What a plan's masks mean for results. `copy` raises Denied where it cannot be told what a column holds. `words`
+    hides what detectors find in a text of the server's that is no value; None: all of it is hidden."""
 
     def rows(self, fields: tuple[m.Field, ...], unnamed: tuple[int, ...]) -> Masker | None: ...
 
     def copy(self, ruling: Ruling, binary: bool, columns: int) -> Masker | None: ...
+
+    def words(self, text: bytes) -> bytes | None: ...
 
 
 class Scrub(Protocol):
@@ -90,7 +93,7 @@ class Prepared:
 
 @final
 class Portal:
-    __slots__ = ("bound", "bytes", "group", "parameters", "prepared", "rows")
+    __slots__ = ("bound", "bytes", "group", "meant", "parameters", "prepared", "rows")
 
     def __init__(self, prepared: Prepared | None, group: int) -> None:
         self.prepared = prepared  # None: nothing that was judged here
@@ -99,6 +102,7 @@ class Portal:
         self.bound = False  # the server has said so
         self.rows = 0  # that it has given, in how many portions ever
         self.bytes = 0
+        self.meant: tuple[object, ...] = ()  # what the name that it uses meant when it was executed first
 
     def is_open(self, group: int) -> bool:
         """Whether the server has still to say if the Bind, of an earlier group than `group`, has made it."""

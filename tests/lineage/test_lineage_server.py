@@ -108,6 +108,12 @@ SHADOWED = (
     ("events", "SELECT (SELECT kind FROM events LIMIT 1) FROM (SELECT email AS kind FROM users) s"),
     ("events", "SELECT (SELECT kind FROM events LIMIT 1) FROM (SELECT email || '' AS kind FROM users) s"),
     ("users", "SELECT (SELECT name FROM users LIMIT 1) FROM (SELECT email || '' AS name FROM events) s"),
+    ("users", "SELECT (SELECT name FROM (SELECT * FROM users) u LIMIT 1) FROM (SELECT email AS name FROM events) s"),
+    ("users", "WITH u AS (TABLE users) SELECT (SELECT name FROM u LIMIT 1) FROM (SELECT email AS name FROM events) s"),
+    (
+        "users",
+        "SELECT (SELECT name FROM (TABLE users UNION ALL TABLE users) u LIMIT 1) FROM (SELECT email AS name FROM events) s",
+    ),
 )
 MADE = (
     "WITH RECURSIVE a AS (SELECT * FROM b), b AS (SELECT email || '' AS e FROM users) SELECT e FROM a",
@@ -141,6 +147,10 @@ MADE = (
     'SELECT s.email FROM (SELECT (u).email FROM users u) s',
     "INSERT INTO tags (email) VALUES ('x') RETURNING (SELECT string_agg(email, '') FROM users)",
     "DELETE FROM tags USING users u RETURNING u.email, u, tags.*",
+    "SELECT s.record_send FROM (SELECT o.*, u.email FROM orders o, users u) s",
+    "SELECT s.to_json FROM (SELECT o.*, u.email FROM orders o, users u) s",
+    "SELECT s.hash_record FROM (SELECT o.*, u.email FROM orders o, users u) s",
+    "SELECT (SELECT kind FROM ROWS FROM (json_to_record('{}') AS (kind text)) AS x(y)) FROM (SELECT email AS kind FROM users) s",
     "SELECT most_common_vals::text FROM pg_stats",
     "SELECT to_jsonb(s) FROM pg_stats s",
 )  # fmt: skip

@@ -14,6 +14,7 @@ from tests.postgres.spine import Spine
 pytestmark = pytest.mark.world
 _CANARY = "canary"  # in every value that is masked
 _TABLES = f"""
+create extension hstore;
 create table people (n int primary key, name text, email text, card text, mails text[], sums int[], about jsonb);
 insert into people select n, 'name' || n, '{_CANARY}' || n || '@x.test', '{_CANARY}' || n % 2,
     array['{_CANARY}' || n, 'b'], array[n, 424242],
@@ -143,6 +144,21 @@ go("select count(*) from people where card like 'c%%'")
     assert count == [[3]]
 
 
+def test_what_is_computed_answers_nothing(spine: Spine) -> None:
+    """Not by where it is NULL, nor by tokens of a letter or the number of an array's elements."""
+    what = f"nullif(card, '{_CANARY}1'), substr(card, 1, 1), string_to_array(card, 'a'), length(card)"
+    code = f"""
+go("select {what} from people")
+go("select {what} from people", binary=True)
+for options in ("", " (format csv)"):
+    with connection.cursor().copy("copy (select {what} from people) to stdout" + options) as copy:
+        seen.append(b"".join(bytes(part) for part in copy).decode())
+"""
+    text, binary, copied, csv = _seen(spine, code)
+    assert text == binary == [[None] * 4] * 3
+    assert (copied, csv) == ("\\N\t\\N\t\\N\t\\N\n" * 3, ",,,\n" * 3)
+
+
 _COPIED = ["people", "people (n, email, about)", "(select n, email, card, mails from people)"]
 _FORMATS = ["", " (format csv)", " (format csv, header, force_quote *)", " (format binary)"]
 
@@ -168,6 +184,12 @@ go("select count(*) from people")
 
 
 _AROUND = [
+    "select upper(system_user) from (select email as system_user from people) s",
+    "alter domain own.kind add check (value not like 'c%')",
+    "select s.record_send from (select o.*, p.email from notes o, people p) s",
+    "select s.hstore from (select o.*, p.email from notes o, people p) s",
+    "update public.people set email = nullif(email, 'x') returning n, email",
+    "update public.people set about['who'] = about['key'] returning about",
     "select substr(email, 1, 3) from people",
     "select n from people where email like 'c%'",
     "select n from people order by email",
@@ -208,6 +230,22 @@ except psycopg.Error as error:
     assert got[0] == "23505"
     assert got[2] is None
     assert got[3] == "people_email"
+
+
+def test_what_a_detector_finds_is_not_in_the_servers_words(spine: Spine) -> None:
+    """Errors and reports of settings repeat values of columns that no mask names."""
+    cast, _, status, late = _seen(
+        spine,
+        """
+go("select body::int from notes")
+go("select set_config('application_name', body, false) from notes")
+seen.append(connection.info.parameter_status("application_name"))
+go("select set_config('timezone', body, false) from notes")
+""",
+    )
+    assert cast[:2] == ["22P02", 'invalid input syntax for type integer: "ask ***, not me"']
+    assert status == "ask ***, not me"
+    assert late[1] == 'invalid value for parameter "TimeZone": "ask ***, not me"'
 
 
 @pytest.mark.parametrize("form", ["plain", "custom"])

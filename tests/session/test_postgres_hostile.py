@@ -70,6 +70,9 @@ class _Masks:
     def copy(self, ruling: Ruling, binary: bool, columns: int) -> _Hider | None:
         raise Denied("mask-copy", "no")
 
+    def words(self, text: bytes) -> bytes:
+        return text
+
 
 def through(masks: bool = True) -> Through:
     return Through(Judge(), _Masks() if masks else None)

@@ -8,7 +8,7 @@ from typing import Final
 from postgast import pg_query_pb2 as pb
 
 from appliance.lineage import builtins
-from appliance.lineage.expressions import SERVER_SCHEMA, Expressions, kind_of, text_of
+from appliance.lineage.expressions import SERVER_SCHEMA, Expressions, gives_record, kind_of, text_of
 from appliance.lineage.scopes import CLEAN, Columns, Item, Scope, Taint, joined, one_above_the_other, union
 from appliance.model.errors import PeerError
 
@@ -270,7 +270,7 @@ class Queries(Expressions):
         if node.ordinality and not node.alias.colnames:
             names.append("ordinality")
         columns = Columns(names, [taint] * len(names), rest=taint, complete=False)
-        scope.items.append(Item(node.alias.aliasname, columns))
+        scope.items.append(Item(node.alias.aliasname, columns, is_value=may_be_value(node)))
         if not node.alias.aliasname and len(node.functions) == 1:
             call = node.functions[0].list.items[0]
             scope.items[-1].name = name_of(call) or ""
@@ -345,6 +345,16 @@ def name_of(node: pb.Node) -> str | None:
         name = text_of(node.func_call.funcname)
         return name[-1] if name else None
     return None
+
+
+def may_be_value(node: pb.RangeFunction) -> bool:
+    """Whether a function in FROM may give values of one type, not rows."""
+    if len(node.functions) != 1 or node.ordinality or node.coldeflist:
+        return False
+    call, *definitions = node.functions[0].list.items
+    if any(each.WhichOneof("node") for each in definitions):
+        return False
+    return call.WhichOneof("node") != "func_call" or not gives_record(call.func_call)
 
 
 def table_function_columns(node: pb.RangeTableFunc | pb.JsonTable) -> list[str | None]:

@@ -51,8 +51,8 @@ class Catalogue:
     """
 
     __slots__ = (
-        "_by_name", "_by_oid", "_of_schema", "all_masks", "missing", "own_functions", "own_operators", "relations",
-        "row_functions", "types",
+        "_by_name", "_by_oid", "_of_schema", "all_masks", "columns", "missing", "own_functions", "own_operators",
+        "relations", "row_functions", "types",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +72,7 @@ class Catalogue:
         self.missing = missing
         self.types: Mapping[int, tuple[str, int]] = {} if types is None else types
         self.all_masks = 0
+        self.columns = frozenset(name for relation in self.relations for name in relation.names)
         self._by_oid: dict[int, Relation] = {}
         self._by_name: dict[str, list[Relation]] = {}
         self._of_schema: dict[str, int] = {}

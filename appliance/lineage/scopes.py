@@ -124,12 +124,13 @@ def one_above_the_other(first: Columns, second: Columns) -> Columns:
 class Item:
     """What one name in FROM stands for."""
 
-    __slots__ = ("columns", "name", "qualified")
+    __slots__ = ("columns", "is_value", "name", "qualified")
 
-    def __init__(self, name: str, columns: Columns, *, qualified: bool = False) -> None:
+    def __init__(self, name: str, columns: Columns, *, qualified: bool = False, is_value: bool = False) -> None:
         self.name = name  # alias or relation; "" if there is none
         self.columns = columns
         self.qualified = qualified  # "schema.relation.column" may mean it, too: a relation without an alias
+        self.is_value = is_value  # a function's, that may give values of one type in place of rows
 
 
 class Scope:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from appliance.sql.dangers import ANY_SETTING, OPERATORS, ROW_FUNCTIONS
+from appliance.sql.dangers import ANY_SETTING, OPERATORS, RECORD_FUNCTIONS, ROW_FUNCTIONS
 from appliance.sql.grammar import Node, Value, constant_text, node_of, nodes_of, strings, text_of, unwrap
 from appliance.sql.reading import Handler, Reading, Relation, Scope, is_star
 
@@ -151,6 +151,8 @@ def _column_ref(reading: Reading, node: Node, scope: Scope) -> None:
         else:
             _bare_column(reading, names[0], scope)
         return
+    if len(names) == 2:
+        _field_of_value(reading, names[0], names[1], scope)
     place: Scope | None = scope
     while place is not None:
         for alias, relation in place.tables:
@@ -165,6 +167,16 @@ def _column_ref(reading: Reading, node: Node, scope: Scope) -> None:
                 return
         place = place.outer
     reading.column(None, names[-1])
+
+
+def _field_of_value(reading: Reading, qualifier: str, name: str, scope: Scope) -> None:
+    """`f.name`, where f is a function in FROM that may give one value: a call, as in `_indirection`."""
+    place: Scope | None = scope
+    while place is not None:
+        for alias, columns in place.values:
+            if alias in (qualifier, "") and name not in columns:
+                reading.called([name])
+        place = place.outer
 
 
 def _bare_column(reading: Reading, name: str, scope: Scope) -> None:
@@ -232,6 +244,20 @@ def _func_call(reading: Reading, node: Node, scope: Scope) -> None:
     reading.fields("FuncCall", node, scope, "funcname")
 
 
+def _indirection(reading: Reading, node: Node, scope: Scope) -> None:
+    """`(value).name` is a call of name(value) wherever value has no such field, and a value of any type will do:
+    `('/etc/passwd'::text).pg_read_file`. So it counts as one, but where it is a field for sure."""
+    kind, base = unwrap(node_of(node, "arg"))
+    is_record = kind == "FuncCall" and strings(nodes_of(base, "funcname"))[-1] in RECORD_FUNCTIONS
+    for item in nodes_of(node, "indirection"):
+        kind, part = unwrap(item)
+        if kind == "String":
+            if not is_record:
+                reading.called([text_of(part, "sval")])
+            is_record = False
+    reading.fields("A_Indirection", node, scope)
+
+
 def _constant(arguments: list[Node]) -> str | None:
     """The first argument, where it is a string that stands there as such; None where it cannot be known."""
     if len(arguments) != 3 or any(unwrap(argument)[0] == "NamedArgExpr" for argument in arguments):
@@ -279,6 +305,7 @@ def _json_function(reading: Reading, node: Node, scope: Scope) -> None:
 
 QUERIES: Final[dict[str, Handler]] = {
     "A_Expr": _expression,
+    "A_Indirection": _indirection,
     "ColumnRef": _column_ref,
     "DeleteStmt": _delete,
     "FuncCall": _func_call,

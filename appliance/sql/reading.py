@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from appliance.sql.dangers import function_marks, setting_mark
+from appliance.sql.dangers import RECORD_FUNCTIONS, function_marks, setting_mark
 from appliance.sql.grammar import FIELD_KINDS, Node, Value, node_of, nodes_of, strings, text_of, unwrap
 
 
@@ -35,12 +35,13 @@ Handler = Callable[["Reading", Node, "Scope"], None]  # what is done with one ki
 class Scope:
     """What names mean at one place: the tables of one FROM, the WITH queries, and the scope around it."""
 
-    __slots__ = ("ctes", "outer", "tables")
+    __slots__ = ("ctes", "outer", "tables", "values")
 
     def __init__(self, outer: Scope | None, ctes: frozenset[str] = frozenset()) -> None:
         self.outer = outer
         self.ctes = ctes
         self.tables: list[tuple[str, Relation | None]] = []  # alias; None: not a relation
+        self.values: list[tuple[str, tuple[str, ...]]] = []  # functions that may give no row: alias, columns
 
     def is_cte(self, name: str) -> bool:
         scope: Scope | None = self
@@ -205,6 +206,11 @@ class Reading:
                     self.marks.add("subquery")
                     scope.tables.append((alias, None))
                     self.later(node.get("subquery"), scope if node.get("lateral") else outside)
+                case "RangeFunction" if _may_be_a_value(node):
+                    columns = ("*", alias, *strings(nodes_of(node_of(node, "alias") or {}, "colnames")))
+                    scope.values.append((alias, columns))
+                    scope.tables.append((alias, None))
+                    self._work.append((kind, node, scope))
                 case _:  # functions see what stands before them with or without LATERAL
                     scope.tables.append((alias, None))
                     self._work.append((kind, node, scope))
@@ -251,6 +257,18 @@ class Reading:
             self.column(relation, "*")
         if len(known) < len(scope.tables) or not known:
             self.column(None, "*")
+
+
+def _may_be_a_value(node: Node) -> bool:
+    """Whether a function in FROM may give values of one type, and so its alias stand for such a value."""
+    functions = nodes_of(node, "functions")
+    if len(functions) != 1 or node.get("ordinality") or nodes_of(node, "coldeflist"):
+        return False
+    items = nodes_of(unwrap(functions[0])[1], "items")
+    if len(items) != 1:  # the definitions of its columns come second
+        return False
+    kind, call = unwrap(items[0])
+    return kind != "FuncCall" or strings(nodes_of(call, "funcname"))[-1] not in RECORD_FUNCTIONS
 
 
 def is_star(result: Node) -> bool:

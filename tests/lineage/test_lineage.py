@@ -84,6 +84,12 @@ SELECT u.of_row FROM users u | | 0 1 | | | of_row
 SELECT x.of_row FROM elsewhere x | | | | | of_row
 SELECT (x.y).of_row FROM elsewhere x | | | | | of_row
 SELECT x.total FROM elsewhere x | | | | |
+SELECT ('SELECT email FROM users'::text).dblink | | | | | dblink
+SELECT (1).of_own, (id).of_own FROM users | | | | | of_own
+SELECT x.dblink FROM lower('A') x | | | | | dblink
+SELECT x.x, y.a FROM lower('A') x, lower('A') y(a), json_each('{}') z WHERE z.key = 'a' | | | | |
+SELECT (json_each('{}')).key | | | | |
+SELECT (ssn).pg_advisory_lock FROM users | | 1 | | 1 |
 SELECT max(email) FROM users | | 0 | | |
 SELECT count(*) FROM users | | | | |
 SELECT count(email) FROM users | | 0 | | |

@@ -83,6 +83,9 @@ REFUSED = """
     SELECT/**/lo_export(1,'x')
     SELECT pg_read_file('/etc/passwd')
     SELECT pg_catalog.pg_read_file('/etc/passwd')
+    SELECT ('/etc/passwd'::text).pg_read_file
+    SELECT f.pg_read_file FROM unnest(array['/etc/passwd']) f
+    SELECT (o.id).my_function FROM orders o
     SELECT my_function(1)
     SELECT public.count(1)
     SELECT "pg_catalog.now"()

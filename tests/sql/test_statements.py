@@ -279,6 +279,18 @@ def test_columns(text: str, expected: str) -> None:
         ("create table t (a int default f())", "f"),
         ("select 1 where f()", "f"),
         ("execute p (f(1))", "f"),
+        # in the form of a field: whatever has no such field is given to a function of that name
+        ("select (1).f, ($1).g, $1.h, ('a'::text).i[1].j from t", "f g h i j"),
+        ("select (t.a).f, (t).g, ((select 1)).h from t", "f g h"),
+        ("select x.f, y.y, z.a, v.v from lower('A') x, lower('B') y, lower('C') z(a), (select 1) v", "f lower"),
+        ("select lower.f from lower('A')", "f lower"),
+        ("select (select x.f) from rows from (lower('A')) x", "f lower"),
+        (
+            "select (json_each('{}')).key, x.value, y.f, z.b"
+            " from json_each('{}') x, g(1) with ordinality y, g(2) z(a, b)",
+            "g json_each",
+        ),
+        ("select x.a from f() x(a int)", "f"),
     ],
 )
 def test_functions(text: str, functions: str) -> None:
@@ -320,6 +332,8 @@ def test_functions(text: str, functions: str) -> None:
         ("select pg_read_file('x'), pg_ls_dir('.')", "file"),
         ("select lo_import('x'), lo_get(1)", "file large-object"),
         ("select pg_terminate_backend(1)", "server"),
+        ("select ('/etc/passwd'::text).pg_read_file", "file"),
+        ("select x.pg_read_file from unnest(array['/etc/passwd']) x", "file"),
         (
             "select pg_sleep(1), pg_notify('a', 'b'), pg_try_advisory_lock(1), nextval('q')",
             "advisory-lock notify sequence sleep",

@@ -153,48 +153,50 @@ def _column_ref(reading: Reading, node: Node, scope: Scope) -> None:
         return
     if len(names) == 2:
         _field_of_value(reading, names[0], names[1], scope)
+    found = False
     place: Scope | None = scope
     while place is not None:
-        for alias, relation in place.tables:
-            if alias == names[0]:
-                reading.column(relation, names[1])
-                if names[1] in ROW_FUNCTIONS:
-                    reading.column(relation, "*")
-                    reading.functions.add(names[1])
-                return
-            if relation is not None and len(names) > 2 and relation == Relation(names[-3], names[-2]):
-                reading.column(relation, names[-1])
-                return
+        for relation in place.called(names[0]):
+            found = True
+            _column_of(reading, relation, names[1])
+        written = Relation(names[-3], names[-2]) if len(names) > 2 else None
+        if written is not None and written in place.relations():
+            found = True
+            _column_of(reading, written, names[-1])
+        if found:
+            return
         place = place.outer
-    reading.column(None, names[-1])
+    _column_of(reading, None, names[-1])
+
+
+def _column_of(reading: Reading, relation: Relation | None, name: str) -> None:
+    reading.column(relation, name)
+    if name in ROW_FUNCTIONS:
+        reading.column(relation, "*")
+        reading.functions.add(name)
 
 
 def _field_of_value(reading: Reading, qualifier: str, name: str, scope: Scope) -> None:
     """`f.name`, where f is a function in FROM that may give one value: a call, as in `_indirection`."""
     place: Scope | None = scope
     while place is not None:
-        for alias, columns in place.values:
-            if alias in (qualifier, "") and name not in columns:
+        for alias in (qualifier, ""):
+            if alias in place.values and name not in place.values[alias]:
                 reading.called([name])
         place = place.outer
 
 
 def _bare_column(reading: Reading, name: str, scope: Scope) -> None:
-    tables: list[tuple[str, Relation | None]] = []
+    whole = False
     place: Scope | None = scope
     while place is not None:
-        tables += place.tables
-        place = place.outer
-    whole = False
-    for alias, relation in tables:
-        if alias == name:  # the whole row, unless there is a column of that name
+        for relation in place.called(name):  # the whole row, unless there is a column of that name
             reading.column(relation, "*")
             whole = True
-    relations = {relation for _, relation in tables}
-    if len(relations) == 1:
-        reading.column(relations.pop(), name)
-    elif not whole:
-        reading.column(None, name)
+        place = place.outer
+    only = scope.only()
+    if only is not None or not whole:
+        reading.column(only, name)
 
 
 def _index_element(reading: Reading, node: Node, scope: Scope) -> None:
@@ -235,10 +237,11 @@ def _func_call(reading: Reading, node: Node, scope: Scope) -> None:
             reading.setting(setting, constant_text(arguments[1]))
     if len(arguments) == 1 and unwrap(arguments[0])[0] == "ColumnRef":
         row = strings(nodes_of(unwrap(arguments[0])[1], "fields"))
+        alias = row[-2] if row[-1:] == ["*"] and len(row) > 1 else row[-1]
         place: Scope | None = scope
         while place is not None:
-            for alias, relation in place.tables:
-                if relation is not None and row[-1:] in ([alias], ["*"]):
+            for relation in place.called(alias):
+                if relation is not None:
                     reading.column(relation, name)  # email(users) is users.email
             place = place.outer
     reading.fields("FuncCall", node, scope, "funcname")

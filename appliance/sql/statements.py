@@ -60,6 +60,9 @@ from appliance.sql.reading import Column, Reading, Relation
 __all__ = ["Relation", "Statement", "Unparsed", "statements"]
 
 
+MAX_GUESSES: Final = 10_000  # columns without a table, times tables: each counts for each
+
+
 class Statement(NamedTuple):
     """One statement. What those in `inner` do is in the outer one's fields too, except for `command` and `name`."""
 
@@ -116,6 +119,8 @@ def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> 
         functions.update(statement.functions)
         marks.update(statement.marks)
         unbounded = unbounded or (statement.command in ("update", "delete") and not statement.where)
+    if sum(relation is None for relation, _ in columns) * len(reads | writes) > MAX_GUESSES:
+        raise Unparsed("sql-size", "too many columns may be of too many tables; write t.column")
     if any(relation.name == SETTINGS_VIEW for relation in writes):
         marks |= ANY_SETTING
     if _goes_back(kind, node):

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from appliance.sql.statements import statements
+from appliance.sql.statements import MAX_GUESSES, Unparsed, statements
 
-TEXTS = {
+TEXTS: dict[str, Callable[[int], str]] = {
     "columns of tables": lambda n: "select " + ", ".join(f"c{i}" for i in range(n)) + " from " + tables(n),
     "columns of one table": lambda n: "select " + ", ".join(["a"] * n) + " from " + ", ".join(["t"] * n),
     "qualified": lambda n: "select " + ", ".join(f"t{i}.c" for i in range(n)) + " from " + tables(n),
@@ -57,4 +58,12 @@ def work(text: str) -> int:
 
 @pytest.mark.parametrize("kind", TEXTS)
 def test_twice_the_text_is_twice_the_work(kind: str) -> None:
-    assert work(TEXTS[kind](400)) < 2.3 * work(TEXTS[kind](200))
+    assert work(TEXTS[kind](90)) < 2.3 * work(TEXTS[kind](45))
+
+
+def test_what_may_be_of_any_table_is_bounded() -> None:
+    """Each column without a table counts for each of them, in policy and in what it remembers."""
+    side = int(MAX_GUESSES**0.5)
+    statements(TEXTS["columns of tables"](side))
+    with pytest.raises(Unparsed, match="columns"):
+        statements(TEXTS["columns of tables"](side + 1))

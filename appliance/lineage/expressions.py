@@ -107,7 +107,8 @@ class Expressions:
     """One analysis: what it is made for, and what it has found so far. All sets of masks are ints: `scopes`."""
 
     __slots__ = (
-        "catalogue", "depth", "expressions", "opaque", "probes", "search_path", "steps", "temporary", "writes",
+        "catalogue", "charged", "depth", "expressions", "opaque", "probes", "search_path", "steps", "temporary",
+        "writes",
     )  # fmt: skip
 
     def __init__(self, catalogue: Catalogue, search_path: tuple[str, ...], *, temporary: bool = True) -> None:
@@ -119,6 +120,7 @@ class Expressions:
         self.writes = 0
         self.opaque: dict[str, None] = {}
         self.steps = 0
+        self.charged = 0  # of the next step
         self.depth = 0
 
     def query(self, node: pb.Node, outer: Scope) -> Columns:
@@ -168,8 +170,10 @@ class Expressions:
             raise PeerError("sql-too-complex", "the statement is too complex to follow masked columns through it")
 
     def charge(self, columns: int) -> None:
-        """Work that goes with a number of columns: a hundred of them cost a step."""
-        self.steps += columns // 100
+        """Work that goes with a number of columns, or of items in FROM: a hundred of them cost a step."""
+        self.charged += columns
+        self.steps += self.charged // 100
+        self.charged %= 100
 
     def masks(self, node: pb.Node, scope: Scope) -> int:
         return self.value(node, scope).all()

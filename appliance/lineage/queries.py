@@ -48,6 +48,7 @@ class Queries(Expressions):
         if not node.HasField("larg") or not node.HasField("rarg"):
             return Columns((), (), rest=self.not_understood("select_stmt.op"), complete=False)
         columns = one_above_the_other(self.select(node.larg, scope), self.select(node.rarg, scope))
+        self.charge(len(columns.names))
         if not (node.op == pb.SETOP_UNION and node.all):
             self.compare(columns.masks())  # rows are compared with each other
         return columns
@@ -57,6 +58,7 @@ class Queries(Expressions):
         for row in lists:
             taints = [Taint(0, self.masks(value, scope)) for value in row.list.items]
             columns = Columns([f"column{index + 1}" for index in range(len(taints))], taints)
+            self.charge(len(taints))
             result = columns if result is None else one_above_the_other(result, columns)
         return result or NOTHING
 
@@ -134,7 +136,9 @@ class Queries(Expressions):
         if kind == "column_ref" and node.column_ref.fields[-1].WhichOneof("node") == "a_star":
             self.step()
             if len(node.column_ref.fields) == 1:
+                self.charge(len(sources))
                 return joined(sources) if sources else NOTHING
+            self.charge(scope.width())
             return self.star(node.column_ref, scope)
         if kind == "a_indirection" and node.a_indirection.indirection[-1].WhichOneof("node") == "a_star":
             return Columns((), (), rest=self.value(node, scope), complete=False)
@@ -178,6 +182,8 @@ class Queries(Expressions):
         return columns
 
     def named(self, alias: pb.Alias, columns: Columns, scope: Scope) -> Columns:
+        if alias.colnames:
+            self.charge(len(columns.names))
         columns = columns.renamed(text_of(alias.colnames))
         scope.items.append(Item(alias.aliasname, columns))
         return columns
@@ -202,6 +208,7 @@ class Queries(Expressions):
         if not found:
             return Columns((), (), complete=False, certain=False)
         certain = bool(node.schemaname) or not self.temporary
+        self.charge(sum(len(relation.names) for relation in found))
         if len(found) == 1:
             return found[0].columns(certain=certain)
         names: list[str | None] = []
@@ -215,6 +222,7 @@ class Queries(Expressions):
         first = len(scope.items)
         left = self.source(node.larg, scope)
         right = self.source(node.rarg, scope)
+        self.charge(len(left.names) + len(right.names))
         columns = joined((left, right))
         shared: list[str] | None = list(text_of(node.using_clause))
         if node.is_natural:
@@ -237,13 +245,15 @@ class Queries(Expressions):
 
     def merged(self, shared: list[str], left: Columns, right: Columns, node: pb.JoinExpr, scope: Scope) -> Columns:
         """USING: the columns of that name on both sides are compared, and become one."""
+        self.charge(4 * (len(left.names) + len(right.names)))
         taints = [Taint(0, left.find(name)[0].all() | right.find(name)[0].all()) for name in shared]
         using = Columns(shared, taints)
         self.compare(using.masks())
         scope.items.append(Item(node.join_using_alias.aliasname, using))
         parts = [using]
+        merged = frozenset(shared)
         for side in (left, right):
-            kept = [index for index, name in enumerate(side.names) if name not in shared]
+            kept = [index for index, name in enumerate(side.names) if name not in merged]
             parts.append(
                 Columns(
                     [side.names[index] for index in kept],
@@ -256,6 +266,7 @@ class Queries(Expressions):
         return joined(parts)
 
     def from_function(self, node: pb.RangeFunction, scope: Scope) -> Columns:
+        self.charge(len(scope.items))
         masks = 0
         names: list[str | None] = []
         for each in node.functions:  # a pair: the call, and the definitions of its columns
@@ -294,6 +305,7 @@ class Queries(Expressions):
         for each in node.ctes:
             scope.ctes[each.common_table_expr.ctename] = UNKNOWN
         for _ in range(MAX_ROUNDS):
+            self.charge(sum(1 + len(columns.names) for columns in scope.ctes.values()))
             before = dict(scope.ctes)
             for each in node.ctes:
                 scope.ctes[each.common_table_expr.ctename] = self.cte(each.common_table_expr, scope)
@@ -332,7 +344,8 @@ def names_of_both(left: Columns, right: Columns) -> list[str] | None:
     for side in (left, right):
         if not side.complete or not side.certain or None in side.names:
             return None
-    return [name for name in left.names if name is not None and name in right.names]
+    of_right = frozenset(right.names)
+    return [name for name in left.names if name is not None and name in of_right]
 
 
 def name_of(node: pb.Node) -> str | None:

@@ -15,7 +15,7 @@ from appliance.lineage import expressions
 from appliance.lineage.ddl import CHANGES, HARMLESS
 from appliance.lineage.lineage import Flow, lineage
 from appliance.lineage.relations import Catalogue, Relation
-from appliance.lineage.scopes import CLEAN, Taint
+from appliance.lineage.scopes import CLEAN, Columns, Taint
 from appliance.model.errors import PeerError
 
 EMAIL, SSN = Taint(1, 0), Taint(2, 0)  # masks 0 and 1
@@ -433,3 +433,31 @@ def test_any_text_has_a_flow_or_is_refused(text: str) -> None:
     except PeerError:
         return
     assert all(isinstance(flow, Flow) for flow in flows)
+
+
+_WIDE = "with x as (select " + ", ".join(f"1 as c{i}" for i in range(1500)) + ") select 1 from x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select " + "*, " * 1500 + "* from t" + ", t" * 1500,
+        "select " + "id, " * 900 + "id from t" + ", t" * 1500,
+        "select " + "t.*, " * 900 + "1 from t" + ", t" * 1500,
+        "select 1 from t" + ", f()" * 1500,
+        _WIDE + ", x natural join x" * 100,
+        _WIDE + ", x as y(a)" * 900,
+    ],
+    ids=range(6),
+)
+def test_work_that_grows_faster_than_the_text_is_counted(text: str) -> None:
+    with pytest.raises(PeerError) as caught:
+        lineage(text, CATALOGUE)
+    assert caught.value.code == "sql-too-complex"
+
+
+def test_columns_are_found_without_going_through_all_of_them() -> None:
+    columns = Columns([f"c{i}" for i in range(1500)], [CLEAN] * 1500)
+    before = columns.find("c7")
+    columns.names.clear()
+    assert columns.find("c7") == before

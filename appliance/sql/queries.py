@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from appliance.sql.dangers import ANY_SETTING, OPERATORS, RECORD_FUNCTIONS, ROW_FUNCTIONS
@@ -36,6 +37,7 @@ def _select(reading: Reading, node: Node, scope: Scope) -> None:
         _, sort = unwrap(item)
         kind, value = unwrap(node_of(sort, "node"))
         names = strings(nodes_of(value, "fields")) if kind == "ColumnRef" else []
+        _operator(reading, strings(nodes_of(sort, "useOp")))
         if len(names) != 1 or names[0] not in results:  # a name of the result comes first
             reading.push("SortBy", sort, scope)
     reading.fields(
@@ -153,20 +155,24 @@ def _column_ref(reading: Reading, node: Node, scope: Scope) -> None:
         return
     if len(names) == 2:
         _field_of_value(reading, names[0], names[1], scope)
+    written = Relation(names[-3], names[-2]) if len(names) > 2 else None  # no alias has a schema
     found = False
+    certain = True  # that all tables of the scope are seen
     place: Scope | None = scope
     while place is not None:
-        for relation in place.called(names[0]):
+        if written is not None:
+            relations: Sequence[Relation | None] = [written] if written in place.relations() else []
+        else:
+            relations = place.called(names[0])  # of several, aliases of joins hide all but one
+        for relation in relations:
             found = True
-            _column_of(reading, relation, names[1])
-        written = Relation(names[-3], names[-2]) if len(names) > 2 else None
-        if written is not None and written in place.relations():
-            found = True
-            _column_of(reading, written, names[-1])
-        if found:
-            return
+            _column_of(reading, relation, names[-1])
+        if relations and certain:
+            break
+        certain = not place.partly
         place = place.outer
-    _column_of(reading, None, names[-1])
+    if not found:
+        _column_of(reading, None, names[-1])
 
 
 def _column_of(reading: Reading, relation: Relation | None, name: str) -> None:
@@ -187,16 +193,12 @@ def _field_of_value(reading: Reading, qualifier: str, name: str, scope: Scope) -
 
 
 def _bare_column(reading: Reading, name: str, scope: Scope) -> None:
-    whole = False
     place: Scope | None = scope
     while place is not None:
         for relation in place.called(name):  # the whole row, unless there is a column of that name
             reading.column(relation, "*")
-            whole = True
         place = place.outer
-    only = scope.only()
-    if only is not None or not whole:
-        reading.column(only, name)
+    reading.column(scope.only(), name)
 
 
 def _index_element(reading: Reading, node: Node, scope: Scope) -> None:

@@ -192,6 +192,7 @@ class Reading:
         self.marks.add(setting_mark(name, value))
 
     def column(self, relation: Relation | None, name: str) -> None:
+        self.named(name)
         self.columns.add((relation, name))
 
     def assigned(self, target: Relation, targets: list[Node], scope: Scope) -> None:
@@ -224,6 +225,7 @@ class Reading:
     def from_items(self, items: list[Node], scope: Scope, outside: Scope) -> None:
         """Put the tables of a FROM into `scope`; what is not LATERAL sees no more than `outside`."""
         work = list(items)
+        beside = Scope(scope, partly=True)
         while work:
             kind, node = unwrap(work.pop())
             alias = text_of(node_of(node, "alias") or {}, "aliasname")
@@ -239,30 +241,31 @@ class Reading:
                     using = text_of(node_of(node, "join_using_alias") or {}, "aliasname")
                     if alias or using:
                         scope.tables += [(name, None) for name in (alias, using) if name]
-                    self.later(node.get("quals"), scope)
+                    self.later(node.get("quals"), beside)
                 case "RangeTableSample":
                     self.called(strings(nodes_of(node, "method")))
-                    self.later(node.get("args"), scope)
-                    self.later(node.get("repeatable"), scope)
+                    self.later(node.get("args"), beside)
+                    self.later(node.get("repeatable"), beside)
                     sampled = node_of(node, "relation")
                     if sampled is not None:
                         work.append(sampled)
                 case "RangeSubselect":
                     self.marks.add("subquery")
                     scope.tables.append((alias, None))
-                    self.later(node.get("subquery"), scope if node.get("lateral") else outside)
+                    self.later(node.get("subquery"), beside if node.get("lateral") else outside)
                 case "RangeFunction" if _may_be_a_value(node):
                     columns = frozenset(("*", alias, *strings(nodes_of(node_of(node, "alias") or {}, "colnames"))))
                     scope.values[alias] = columns & scope.values.get(alias, columns)
                     scope.tables.append((alias, None))
-                    self._work.append((kind, node, scope))
+                    self._work.append((kind, node, beside))
                 case _:  # functions see what stands before them with or without LATERAL
                     scope.tables.append((alias, None))
-                    self._work.append((kind, node, scope))
+                    self._work.append((kind, node, beside))
 
     def range_var(self, node: Node, scope: Scope, outside: Scope) -> None:
         name = text_of(node, "relname")
         alias = text_of(node_of(node, "alias") or {}, "aliasname") or name
+        self.named(name)  # of WITH, too: where names are folded otherwise, it may be a table's
         if "schemaname" not in node and outside.is_cte(name):
             scope.tables.append((alias, None))
         else:

@@ -60,6 +60,8 @@ def _insert(reading: Reading, node: Node, scope: Scope) -> None:
     conflict = node_of(node, "onConflictClause")
     if conflict is not None:
         reading.reads.add(target)
+        if text_of(conflict, "action") == "ONCONFLICT_UPDATE":
+            reading.marks.add("then-update")
         within = Scope(scope)
         within.tables.append(("excluded", target))
         reading.assigned(target, nodes_of(conflict, "targetList"), within)
@@ -115,6 +117,9 @@ def _mentions_columns(value: Value) -> bool:
     return False
 
 
+_THEN: Final = {"CMD_INSERT": "then-insert", "CMD_UPDATE": "then-update", "CMD_DELETE": "then-delete"}
+
+
 def _merge(reading: Reading, node: Node, scope: Scope) -> None:
     inner = reading.with_clause(node, scope)
     scope = Scope(inner)
@@ -123,9 +128,14 @@ def _merge(reading: Reading, node: Node, scope: Scope) -> None:
     source = node_of(node, "sourceRelation")
     reading.from_items([source] if source is not None else [], scope, inner)
     reading.later(node.get("joinCondition"), scope)
+    if not _mentions_columns(node.get("joinCondition")):
+        reading.unbounded = True
     for item in nodes_of(node, "mergeWhenClauses"):
         _, clause = unwrap(item)
         targets = nodes_of(clause, "targetList")
+        command = _THEN.get(text_of(clause, "commandType"))
+        if command is not None:
+            reading.marks.add(command)
         reading.assigned(target, targets, scope)
         if text_of(clause, "commandType") == "CMD_INSERT" and not targets:
             reading.column(target, "*")

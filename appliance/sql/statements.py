@@ -4,6 +4,8 @@ Marks, beside the command, the relations and the functions:
 
     cte, subquery          WITH; a query within an expression or FROM
     writes-in-cte          a WITH query that changes something
+    then-insert, then-update, then-delete
+                           what MERGE does to rows; INSERT … ON CONFLICT DO UPDATE
     returning, into, locking (FOR UPDATE, …), temporary, catalog (a database is written before a schema)
     where-constant         the WHERE of an UPDATE or DELETE names no column
     explain, explain-analyze
@@ -71,7 +73,7 @@ class Statement(NamedTuple):
     writes: tuple[Relation, ...]  # changed, made, dropped, locked
     columns: tuple[Column, ...]  # (None, name) where the relation is not known; "*" for all
     functions: tuple[str, ...]  # "name", "schema.name" (not pg_catalog), "operator(schema.op)"
-    where: bool  # it has a WHERE, and so have each UPDATE and DELETE in it
+    where: bool  # it has a WHERE (MERGE has its ON, INSERT its rows), and so have each UPDATE and DELETE in it
     marks: tuple[str, ...]  # sorted
     name: str  # of the prepared statement, cursor, channel, savepoint, setting, …
     inner: tuple[Statement, ...]  # of EXPLAIN, PREPARE, DECLARE, COPY (…), CREATE … AS, rules, bodies in SQL
@@ -106,7 +108,7 @@ def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> 
     reading.read(kind, node)
     inner = tuple(_statement(k, n, set(), start, end) for k, n in _inner_statements(kind, node))
     command = command_of(kind, node)
-    where = node_of(node, "whereClause") is not None
+    where = node_of(node, "whereClause") is not None or kind in ("InsertStmt", "MergeStmt")
     if kind in _TRANSPARENT and len(inner) == 1:
         where = inner[0].where
     reads, writes, columns = reading.reads, reading.writes, reading.columns

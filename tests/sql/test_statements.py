@@ -331,6 +331,14 @@ def test_functions(text: str, functions: str) -> None:
         ("with a as (select 1) select (select 2)", "cte subquery"),
         ("with a as (update t set x = 1 where y = 2) select 1", "cte writes-in-cte"),
         ("insert into t values (1) returning a", "returning"),
+        ("insert into t values (1) on conflict (a) do update set b = 2", "then-update"),
+        ("insert into t values (1) on conflict do nothing", ""),
+        (
+            "merge into t using u on a = b when matched then update set c = 1 when not matched then insert values (1)"
+            " when not matched by source then delete",
+            "then-delete then-insert then-update",
+        ),
+        ("merge into t using u on a = b when matched then do nothing", ""),
         ("select 1 into temp t", "into temporary"),
         ("select * from t for no key update skip locked", "locking"),
         ("select * from d.s.t", "catalog"),

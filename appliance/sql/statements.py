@@ -107,7 +107,8 @@ def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> 
     reading = Reading(_HANDLERS)
     reading.read(kind, node)
     inner = tuple(_statement(k, n, set(), start, end) for k, n in _inner_statements(kind, node))
-    command = command_of(kind, node)
+    command, name = command_of(kind, node), name_of(kind, node)
+    reading.named(name)
     where = node_of(node, "whereClause") is not None or kind in ("InsertStmt", "MergeStmt")
     if kind in _TRANSPARENT and len(inner) == 1:
         where = inner[0].where
@@ -139,7 +140,7 @@ def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> 
         tuple(sorted(functions)),
         where and not unbounded,
         tuple(sorted(marks)),
-        name_of(kind, node),
+        name,
         inner,
         start,
         end,

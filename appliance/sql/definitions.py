@@ -128,6 +128,8 @@ def _altered(kind: str, field: str) -> Handler:
         _written(reading, node_of(node, "relation"))
         if text_of(node, "newname") == SETTINGS_VIEW:
             reading.marks |= ANY_SETTING
+        if kind == "RenameStmt" and text_of(node, field) == "OBJECT_SCHEMA":
+            reading.marks.add("all-in-schema")  # each relation in it has another name then
         thing = node_of(node, "object")
         _objects(reading, text_of(node, field), [thing] if thing is not None else [])
 

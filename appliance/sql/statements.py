@@ -21,7 +21,7 @@ Marks, beside the command, the relations and the functions:
     all                    it is about all there are: DEALLOCATE ALL, CLOSE ALL, UNLISTEN *, RESET ALL, DISCARD ALL,
                            VACUUM, ANALYZE, CLUSTER and REINDEX that name no relation
     cascade                DROP, TRUNCATE, REVOKE … CASCADE
-    all-in-schema          GRANT … ON ALL TABLES IN SCHEMA, or on what will be made
+    all-in-schema          GRANT … ON ALL TABLES IN SCHEMA, or on what will be made; ALTER SCHEMA … RENAME
     membership             GRANT and REVOKE of roles
     password               CREATE or ALTER ROLE … PASSWORD
     backslash              a backslash in '…': another string when standard_conforming_strings is off

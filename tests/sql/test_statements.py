@@ -429,6 +429,7 @@ def test_functions(text: str, functions: str) -> None:
         ("grant select on all tables in schema s to bob", "all-in-schema"),
         ("alter default privileges grant select on tables to bob", "all-in-schema"),
         ("grant a to b", "membership"),
+        ("alter schema a rename to b", "all-in-schema"),
         ("create role a in role b", "membership"),
         ("create role a role b", "membership"),
         ("create role a admin b", "membership"),

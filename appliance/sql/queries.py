@@ -109,7 +109,7 @@ def _mentions_columns(value: Value) -> bool:
     while work:
         value = work.pop()
         if isinstance(value, dict):
-            if "ColumnRef" in value or "SubLink" in value or "CurrentOfExpr" in value:
+            if "ColumnRef" in value or "CurrentOfExpr" in value:
                 return True
             work += value.values()
         elif isinstance(value, list):

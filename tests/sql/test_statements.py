@@ -346,6 +346,8 @@ def test_functions(text: str, functions: str) -> None:
         ("select * from pg_temp.t", "temporary"),
         ("delete from t where true", "where-constant"),
         ("delete from t where 1 = $1", "where-constant"),
+        ("delete from t where (select true)", "subquery where-constant"),
+        ("delete from t where exists (select 1 from u where u.a = t.a)", "subquery"),
         ("delete from t where a = 1", ""),
         ("explain select 1", "explain"),
         ("explain analyze select 1", "explain explain-analyze"),

@@ -123,6 +123,15 @@ SET_RETURNING: Final = names(
     """
 )
 
+# They return rows: what is named behind them is a field of theirs, not a function.
+RECORDS: Final = names(
+    """
+    _pg_expandarray aclexplode json_each json_each_text json_populate_record json_populate_recordset json_to_record
+    json_to_recordset jsonb_each jsonb_each_text jsonb_populate_record jsonb_populate_recordset jsonb_to_record
+    jsonb_to_recordset pg_options_to_table pg_sequence_parameters ts_debug ts_parse ts_token_type
+    """
+)
+
 # Their arguments stay behind, where another statement, another session or a clock can read them.
 EFFECTS: Final = names(
     """

@@ -20,13 +20,13 @@ from fnmatch import translate
 from typing import Final, NamedTuple
 
 from appliance.lineage.lineage import Flow, lineage
-from appliance.lineage.relations import NONE, Catalogue, Relation
+from appliance.lineage.relations import Catalogue, Relation
 from appliance.lineage.scopes import Taint, union
 from appliance.model.errors import PeerError
 from appliance.model.verdict import Mask
 
 __all__ = [
-    "NONE", "ROUTINES", "TYPES", "Catalogue", "Column", "Made", "Relation", "Routine", "build", "relations_query",
+    "ROUTINES", "TYPES", "Catalogue", "Column", "Made", "Relation", "Routine", "build", "relations_query",
 ]  # fmt: skip
 
 MAX_ROUNDS: Final = 64  # over the views: their depth, at most

@@ -98,11 +98,18 @@ def kind_of(node: pb.Node) -> tuple[str, pb.Node]:
     return kind, getattr(node, kind) if kind else node
 
 
+def gives_record(node: pb.FuncCall) -> bool:
+    """Whether a call gives a row for sure, so that a name behind it is a field's."""
+    name = text_of(node.funcname)
+    return bool(name) and name[-1] in builtins.RECORDS
+
+
 class Expressions:
     """One analysis: what it is made for, and what it has found so far. All sets of masks are ints: `scopes`."""
 
     __slots__ = (
-        "catalogue", "depth", "expressions", "may_differ", "opaque", "probes", "search_path", "steps", "writes",
+        "catalogue", "charged", "depth", "expressions", "may_differ", "opaque", "probes", "search_path", "steps",
+        "writes",
     )  # fmt: skip
 
     def __init__(self, catalogue: Catalogue, search_path: tuple[str, ...], *, may_differ: bool = True) -> None:
@@ -114,6 +121,7 @@ class Expressions:
         self.writes = 0
         self.opaque: dict[str, None] = {}
         self.steps = 0
+        self.charged = 0  # of the next step
         self.depth = 0
 
     def query(self, node: pb.Node, outer: Scope) -> Columns:
@@ -163,8 +171,10 @@ class Expressions:
             raise PeerError("sql-too-complex", "the statement is too complex to follow masked columns through it")
 
     def charge(self, columns: int) -> None:
-        """Work that goes with a number of columns: a hundred of them cost a step."""
-        self.steps += columns // 100
+        """Work that goes with a number of columns, or of items in FROM: a hundred of them cost a step."""
+        self.charged += columns
+        self.steps += self.charged // 100
+        self.charged %= 100
 
     def masks(self, node: pb.Node, scope: Scope) -> int:
         return self.value(node, scope).all()
@@ -271,6 +281,9 @@ class Expressions:
             return taint
         if name in self.catalogue.row_functions:
             self.unseen(name)
+        elif item.is_value and name != item.name:  # no row: nothing but a function can be meant
+            self.call((name,))
+            self.given(name, item.columns.masks())
         known = of_a_row or name in builtins.HARMLESS or name in self.catalogue.own_functions
         if item.columns.complete or known:
             taint = Taint(taint.passed, taint.made | item.columns.masks())
@@ -289,14 +302,23 @@ class Expressions:
         return Columns((), (), rest=joined([item.columns for item in items]).whole(), complete=False)
 
     def indirection(self, node: pb.A_Indirection, scope: Scope) -> int:
-        """`(value).field`, `value[index]`, `(value).*`: of a whole row the field can be told."""
+        """`(value).field`, `value[index]`, `(value).*`: of a whole row the field can be told. Of a value that has no
+        such field, it is a call: `('select …'::text).dblink`."""
         masks = 0
         items: list[Item] = []
+        known = self.catalogue.columns
+        called: list[str] = []
+        is_record = node.arg.WhichOneof("node") == "func_call" and gives_record(node.arg.func_call)
         for part in node.indirection:
             kind = part.WhichOneof("node")
             if kind == "string":
-                if part.string.sval in self.catalogue.row_functions:
-                    self.unseen(part.string.sval)
+                last = part.string.sval
+                if last in self.catalogue.row_functions:
+                    self.unseen(last)
+                elif not is_record and (last not in known or last in self.catalogue.own_functions):
+                    self.call((last,))
+                    called.append(last)
+                is_record = False
             elif kind != "a_star":
                 masks |= self.masks(part, scope)
         first = node.indirection[0]
@@ -307,8 +329,11 @@ class Expressions:
         if items and all(item.columns.complete for item in items):
             for item in items:
                 masks |= self.of_item(item, first.string.sval).all()
-            return masks
-        return masks | self.masks(node.arg, scope)
+        else:
+            masks |= self.masks(node.arg, scope)
+        for last in called:
+            self.given(last, masks)
+        return masks
 
     def function(self, node: pb.FuncCall, scope: Scope) -> int:
         name = text_of(node.funcname)
@@ -326,14 +351,17 @@ class Expressions:
             order |= masks
         self.compare(order)
         masks |= order
-        last = name[-1] if name else ""
-        if last not in builtins.QUIET_FUNCTIONS:
-            self.loud(masks)
-        if last in builtins.SET_RETURNING:
-            self.compare(masks)
-        if last in builtins.EFFECTS:
-            self.keep(masks)
+        self.given(name[-1] if name else "", masks)
         return masks
+
+    def given(self, function: str, masks: int) -> None:
+        """What a function is given shows in other ways than in its result, too."""
+        if function not in builtins.QUIET_FUNCTIONS:
+            self.loud(masks)
+        if function in builtins.SET_RETURNING:
+            self.compare(masks)
+        if function in builtins.EFFECTS:
+            self.keep(masks)
 
     def window(self, node: pb.WindowDef, scope: Scope) -> int:
         """What a window is made by: it is compared, and what a function over the window gives is made from it."""

@@ -2,7 +2,7 @@
 
     lineage(text, catalogue) -> a Flow for each statement
 
-A column of a result is masked by its origin in RowDescription (`Catalogue.mask_of`), which the server traces through
+A column of a result is masked by its origin in RowDescription (`Catalogue.taint_of`), which the server traces through
 subqueries, CTEs, joins and views, but not through expressions and set operations. What it does not trace is here:
 
     passes        as it is, in the result: its RowDescription says so (COPY has none: see `output`)

@@ -8,7 +8,7 @@ from typing import Final
 from postgast import pg_query_pb2 as pb
 
 from appliance.lineage import builtins
-from appliance.lineage.expressions import SERVER_SCHEMA, SYSTEM_USER, Expressions, kind_of, text_of
+from appliance.lineage.expressions import SERVER_SCHEMA, SYSTEM_USER, Expressions, gives_record, kind_of, text_of
 from appliance.lineage.scopes import CLEAN, Columns, Item, Scope, Taint, joined, one_above_the_other, union
 from appliance.model.errors import PeerError
 
@@ -48,6 +48,7 @@ class Queries(Expressions):
         if not node.HasField("larg") or not node.HasField("rarg"):
             return Columns((), (), rest=self.not_understood("select_stmt.op"), complete=False)
         columns = one_above_the_other(self.select(node.larg, scope), self.select(node.rarg, scope))
+        self.charge(len(columns.names))
         if not (node.op == pb.SETOP_UNION and node.all):
             self.compare(columns.masks())  # rows are compared with each other
         return columns
@@ -57,6 +58,7 @@ class Queries(Expressions):
         for row in lists:
             taints = [Taint(0, self.masks(value, scope)) for value in row.list.items]
             columns = Columns([f"column{index + 1}" for index in range(len(taints))], taints)
+            self.charge(len(taints))
             result = columns if result is None else one_above_the_other(result, columns)
         return result or NOTHING
 
@@ -136,7 +138,9 @@ class Queries(Expressions):
         if kind == "column_ref" and node.column_ref.fields[-1].WhichOneof("node") == "a_star":
             self.step()
             if len(node.column_ref.fields) == 1:
+                self.charge(len(sources))
                 return joined(sources) if sources else NOTHING
+            self.charge(scope.width())
             return self.star(node.column_ref, scope)
         if kind == "a_indirection" and node.a_indirection.indirection[-1].WhichOneof("node") == "a_star":
             return Columns((), (), rest=self.value(node, scope), complete=False)
@@ -180,6 +184,8 @@ class Queries(Expressions):
         return columns
 
     def named(self, alias: pb.Alias, columns: Columns, scope: Scope) -> Columns:
+        if alias.colnames:
+            self.charge(len(columns.names))
         columns = columns.renamed(text_of(alias.colnames))
         scope.items.append(Item(alias.aliasname, columns))
         return columns
@@ -203,6 +209,7 @@ class Queries(Expressions):
         found = self.catalogue.find(node.schemaname, node.relname, self.search_path)
         if not found:
             return Columns((), (), complete=False, certain=False)
+        self.charge(sum(len(relation.names) for relation in found))
         if len(found) == 1:
             return found[0].columns(certain=not self.may_differ)
         names: list[str | None] = []
@@ -216,6 +223,7 @@ class Queries(Expressions):
         first = len(scope.items)
         left = self.source(node.larg, scope)
         right = self.source(node.rarg, scope)
+        self.charge(len(left.names) + len(right.names))
         columns = joined((left, right))
         shared: list[str] | None = list(text_of(node.using_clause))
         if node.is_natural:
@@ -240,13 +248,15 @@ class Queries(Expressions):
 
     def merged(self, shared: list[str], left: Columns, right: Columns, node: pb.JoinExpr, scope: Scope) -> Columns:
         """USING: the columns of that name on both sides are compared, and become one."""
+        self.charge(4 * (len(left.names) + len(right.names)))
         taints = [Taint(0, left.find(name)[0].all() | right.find(name)[0].all()) for name in shared]
         using = Columns(shared, taints)
         self.compare(using.masks())
         scope.items.append(Item(node.join_using_alias.aliasname, using))
         parts = [using]
+        merged = frozenset(shared)
         for side in (left, right):
-            kept = [index for index, name in enumerate(side.names) if name not in shared]
+            kept = [index for index, name in enumerate(side.names) if name not in merged]
             parts.append(
                 Columns(
                     [side.names[index] for index in kept],
@@ -259,6 +269,7 @@ class Queries(Expressions):
         return joined(parts)
 
     def from_function(self, node: pb.RangeFunction, scope: Scope) -> Columns:
+        self.charge(len(scope.items))
         masks = 0
         names: list[str | None] = []
         for each in node.functions:  # a pair: the call, and the definitions of its columns
@@ -273,7 +284,7 @@ class Queries(Expressions):
         if node.ordinality and not node.alias.colnames:
             names.append("ordinality")
         columns = Columns(names, [taint] * len(names), rest=taint, complete=False)
-        scope.items.append(Item(node.alias.aliasname, columns))
+        scope.items.append(Item(node.alias.aliasname, columns, is_value=may_be_value(node)))
         if not node.alias.aliasname and len(node.functions) == 1:
             call = node.functions[0].list.items[0]
             scope.items[-1].name = name_of(call) or ""
@@ -297,6 +308,7 @@ class Queries(Expressions):
         for each in node.ctes:
             scope.ctes[each.common_table_expr.ctename] = UNKNOWN
         for _ in range(MAX_ROUNDS):
+            self.charge(sum(1 + len(columns.names) for columns in scope.ctes.values()))
             before = dict(scope.ctes)
             for each in node.ctes:
                 scope.ctes[each.common_table_expr.ctename] = self.cte(each.common_table_expr, scope)
@@ -335,7 +347,8 @@ def names_of_both(left: Columns, right: Columns) -> list[str] | None:
     for side in (left, right):
         if not side.complete or not side.certain or None in side.names:
             return None
-    return [name for name in left.names if name is not None and name in right.names]
+    of_right = frozenset(right.names)
+    return [name for name in left.names if name is not None and name in of_right]
 
 
 def name_of(node: pb.Node) -> str | None:
@@ -348,6 +361,16 @@ def name_of(node: pb.Node) -> str | None:
         name = text_of(node.func_call.funcname)
         return name[-1] if name else None
     return None
+
+
+def may_be_value(node: pb.RangeFunction) -> bool:
+    """Whether a function in FROM may give values of one type, not rows."""
+    if len(node.functions) != 1 or node.ordinality or node.coldeflist:
+        return False
+    call, *definitions = node.functions[0].list.items
+    if any(each.WhichOneof("node") for each in definitions):
+        return False
+    return call.WhichOneof("node") != "func_call" or not gives_record(call.func_call)
 
 
 def table_function_columns(node: pb.RangeTableFunc | pb.JsonTable) -> list[str | None]:

@@ -7,8 +7,6 @@ from typing import Final
 
 from appliance.lineage.scopes import CLEAN, Columns, Taint
 
-NONE: Final = -1
-
 
 class Relation:
     """A table, view, materialised view or foreign table that a mask touches.
@@ -51,8 +49,8 @@ class Catalogue:
     """
 
     __slots__ = (
-        "_by_name", "_by_oid", "_of_schema", "all_masks", "missing", "own_functions", "own_operators", "relations",
-        "row_functions", "types",
+        "_by_name", "_by_oid", "_of_schema", "all_masks", "columns", "missing", "own_functions", "own_operators",
+        "relations", "row_functions", "types",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +70,7 @@ class Catalogue:
         self.missing = missing
         self.types: Mapping[int, tuple[str, int]] = {} if types is None else types
         self.all_masks = 0
+        self.columns = frozenset(name for relation in self.relations for name in relation.names)
         self._by_oid: dict[int, Relation] = {}
         self._by_name: dict[str, list[Relation]] = {}
         self._of_schema: dict[str, int] = {}
@@ -98,17 +97,9 @@ class Catalogue:
     def masks_of_schema(self, schema: str) -> int:
         return self._of_schema.get(schema, 0)
 
-    def mask_of(self, oid: int, number: int) -> int:
-        """The mask of a result's column by its origin in RowDescription, or -1.
-
-        `number` 0 with an oid is a whole row of that relation: it is masked if any column is. Where several masks meet
-        in one column (a view that computes from two), the first of the plan is told; `taint_of` has all.
-        """
-        masks = self.taint_of(oid, number).all()
-        return (masks & -masks).bit_length() - 1 if masks else NONE
-
     def taint_of(self, oid: int, number: int) -> Taint:
-        """The masks whose columns it is, and those from whose columns it is made."""
+        """Of a result's column by its origin in RowDescription: the masks whose columns it is, and those from whose
+        columns it is made. `number` 0 with an oid is a whole row of that relation: it is made of all its columns."""
         relation = self._by_oid.get(oid)
         if relation is None:
             return CLEAN

@@ -26,6 +26,8 @@ CLEAN: Final = Taint(0, 0)
 
 
 def union(one: Taint, other: Taint) -> Taint:
+    if other is CLEAN or one is other:
+        return one
     return Taint(one.passed | other.passed, one.made | other.made)
 
 
@@ -38,7 +40,7 @@ class Columns:
     `certain`: the names are there for sure (they are those of the text, or of a view's definition).
     """
 
-    __slots__ = ("certain", "complete", "names", "rest", "taints")
+    __slots__ = ("_by_name", "_whole", "certain", "complete", "names", "rest", "taints")
 
     def __init__(
         self,
@@ -54,27 +56,33 @@ class Columns:
         self.rest = rest
         self.complete = complete
         self.certain = certain
+        self._by_name: dict[str | None, Taint] | None = None  # once a name has been asked for
+        self._whole: Taint | None = None
 
     def whole(self) -> Taint:
         """What all columns together carry."""
-        taint = self.rest
-        for each in self.taints:
-            taint = union(taint, each)
-        return taint
+        if self._whole is None:
+            taint = self.rest
+            for each in self.taints:
+                taint = union(taint, each)
+            self._whole = taint
+        return self._whole
 
     def masks(self) -> int:
         return self.whole().all()
 
     def find(self, name: str) -> tuple[Taint, bool]:
         """What the column `name` may carry, and whether it is listed (if `certain`, it is there)."""
-        taint, found = CLEAN, False
-        for known, each in zip(self.names, self.taints, strict=True):
-            if known is None or known == name:
-                taint = union(taint, each)
-                found = found or known is not None
+        by_name = self._by_name
+        if by_name is None:
+            by_name = self._by_name = {}
+            for known, each in zip(self.names, self.taints, strict=True):
+                by_name[known] = union(by_name.get(known, CLEAN), each)
+        found = by_name.get(name)
+        taint = union(found or CLEAN, by_name.get(None, CLEAN))
         if not self.complete:
             taint = union(taint, self.rest)
-        return taint, found
+        return taint, found is not None
 
     def renamed(self, names: Sequence[str]) -> Columns:
         """With the column names of an alias: `AS s(a, b)` names the first columns anew, the others keep theirs."""
@@ -124,12 +132,13 @@ def one_above_the_other(first: Columns, second: Columns) -> Columns:
 class Item:
     """What one name in FROM stands for."""
 
-    __slots__ = ("columns", "name", "qualified")
+    __slots__ = ("columns", "is_value", "name", "qualified")
 
-    def __init__(self, name: str, columns: Columns, *, qualified: bool = False) -> None:
+    def __init__(self, name: str, columns: Columns, *, qualified: bool = False, is_value: bool = False) -> None:
         self.name = name  # alias or relation; "" if there is none
         self.columns = columns
         self.qualified = qualified  # "schema.relation.column" may mean it, too: a relation without an alias
+        self.is_value = is_value  # a function's, that may give values of one type in place of rows
 
 
 class Scope:
@@ -187,7 +196,11 @@ class Scope:
         while scope is not None:
             certain = False
             for item in scope.items:
-                each, listed = item.columns.find(name)
+                columns = item.columns
+                if not columns.names:  # an unmasked relation, most of the time
+                    taint = union(taint, columns.rest)
+                    continue
+                each, listed = columns.find(name)
                 taint = union(taint, each)
                 certain = certain or (listed and item.columns.certain)
             if certain:

@@ -6,9 +6,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from appliance.model.verdict import AnyOperation, Verdict
+from appliance.model.verdict import AnyOperation, Operation, Verdict
 
 _VERDICTS = 2048  # of one plan
+_LARGEST = 500  # names in a statement: an agent could have gigabytes of longer ones remembered
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -35,6 +36,12 @@ class Remembered(Generic[Key, Value]):
         return value
 
 
+def _names(operation: AnyOperation) -> int:
+    if isinstance(operation, Operation):
+        return 0
+    return len(operation.reads) + len(operation.writes) + len(operation.columns) + len(operation.functions)
+
+
 class Decider:
     """One plan's verdicts by operation; `ask` gives one that is not known."""
 
@@ -45,5 +52,7 @@ class Decider:
         self._known: Remembered[AnyOperation, Verdict] = Remembered(_VERDICTS)
 
     def verdict(self, operation: AnyOperation) -> Verdict:
+        if _names(operation) > _LARGEST:
+            return self._ask(operation)
         known = self._known.get(operation)
         return known if known is not None else self._known.put(operation, self._ask(operation))

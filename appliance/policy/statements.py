@@ -67,7 +67,7 @@ HARMLESS_MARKS: Final = frozenset(
     {
         "advisory-lock", "backslash", "binary", "catalog", "cte", "explain", "explain-analyze", "into",
         "locking", "reset", "returning", "sequence", "set-config", "set-other", "set-transaction", "sleep", "subquery",
-        "temporary", "where-constant", "writes-in-cte",
+        "temporary", "then-delete", "then-insert", "then-update", "where-constant", "writes-in-cte",
     }
 )  # fmt: skip
 # ... and what it must

@@ -165,7 +165,7 @@ class Judge:
                 if not marks & _SETTINGS:  # where set_config leads, the statement's marks say better
                     flow = flow._replace(opaque=tuple(name for name in flow.opaque if name != "set_config"))
                 verdict, unnamed = self._hold_against_masks(flow, verdict)
-            name = (statement.name or _executed(statement)).encode(setting.codec, "replace")
+            name = _name(statement.name or _executed(statement), setting.codec)
             tables = tuple(sorted({*operation.reads, *operation.writes}))
             words_of_it = shape(utf8[statement.start : statement.end])[:_SHAPE_MOST]
             copy = copy_options(utf8[statement.start : statement.end]) if statement.command == "copy-out" else None
@@ -211,6 +211,14 @@ class Judge:
 
     def _masked(self, name: str, reason: str) -> Verdict:
         return Verdict("deny", f"{self._setting.destination}/mask-{name}", reason)
+
+
+def _name(name: str, codec: str) -> bytes:
+    """As a message of the protocol has it. One that no message can have (of U&"…") is not to be taken for another."""
+    try:
+        return name.encode(codec)
+    except UnicodeEncodeError:
+        return b"\0" + name.encode()
 
 
 def _executed(statement: Statement) -> str:

@@ -127,6 +127,7 @@ def _bare(
 
 def _inner(statement: Statement) -> set[str]:
     found = set(_IN_A_WITH) if "writes-in-cte" in statement.marks else set()
+    found |= {mark.removeprefix("then-") for mark in statement.marks if mark.startswith("then-")}
     for each in statement.inner:
         found |= {each.command} | _inner(each)
     return found

@@ -128,6 +128,8 @@ def _altered(kind: str, field: str) -> Handler:
         _written(reading, node_of(node, "relation"))
         if text_of(node, "newname") == SETTINGS_VIEW:
             reading.marks |= ANY_SETTING
+        if kind == "RenameStmt" and text_of(node, field) == "OBJECT_SCHEMA":
+            reading.marks.add("all-in-schema")  # each relation in it has another name then
         thing = node_of(node, "object")
         _objects(reading, text_of(node, field), [thing] if thing is not None else [])
 
@@ -232,6 +234,53 @@ def _do(reading: Reading, node: Node, scope: Scope) -> None:
     reading.marks.add("dynamic")
 
 
+# Options of CREATE OPERATOR, AGGREGATE, TYPE, … that name a function, which is then called where no statement says so
+_OPTIONS: Final = """function procedure restrict join sfunc sfunc1 finalfunc combinefunc serialfunc deserialfunc msfunc
+    minvfunc mfinalfunc input output receive send typmod_in typmod_out analyze subscript canonical subtype_diff start
+    gettoken end headline lextypes init lexize handler validator support"""
+_FUNCTION_OPTIONS: Final = frozenset(_OPTIONS.split())
+_OPCLASS_FUNCTION: Final = 2  # OPCLASS_ITEM_FUNCTION
+
+
+def _defined_by(kind: str, field: str) -> Handler:
+    """Options, some of which name functions."""
+
+    def read(reading: Reading, node: Node, scope: Scope) -> None:
+        for item in nodes_of(node, field):
+            _, option = unwrap(item)
+            if text_of(option, "defname").lower() in _FUNCTION_OPTIONS:
+                reading.called(_dotted(*unwrap(node_of(option, "arg"))))
+        reading.fields(kind, node, scope)
+
+    return read
+
+
+def _calls(kind: str, *fields: str) -> Handler:
+    """A statement with names of functions in these fields."""
+
+    def read(reading: Reading, node: Node, scope: Scope) -> None:
+        for field in fields:
+            named = node_of(node, field)
+            reading.called(_dotted("ObjectWithArgs", named) if named else strings(nodes_of(node, field)))
+        reading.fields(kind, node, scope)
+
+    return read
+
+
+def _op_class_item(reading: Reading, node: Node, scope: Scope) -> None:
+    if node.get("itemtype") == _OPCLASS_FUNCTION:
+        reading.called(_dotted("ObjectWithArgs", node_of(node, "name") or {}))
+    reading.fields("CreateOpClassItem", node, scope)
+
+
+def _dotted(kind: str, node: Node) -> list[str]:
+    """A name, in whichever form the grammar has it."""
+    if kind == "String":
+        return [text_of(node, "sval")]
+    field = {"TypeName": "names", "List": "items", "ObjectWithArgs": "objname"}.get(kind, "")
+    return strings(nodes_of(node, field))
+
+
 def _set(reading: Reading, node: Node, scope: Scope) -> None:
     name = text_of(node, "name")
     match text_of(node, "kind"):
@@ -248,8 +297,11 @@ def _set(reading: Reading, node: Node, scope: Scope) -> None:
 
 def _role(reading: Reading, node: Node, scope: Scope) -> None:
     for option in nodes_of(node, "options"):
-        if text_of(unwrap(option)[1], "defname") == "password":
+        name = text_of(unwrap(option)[1], "defname")
+        if name == "password":
             reading.marks.add("password")
+        elif name in ("addroleto", "rolemembers", "adminmembers"):  # IN ROLE, ROLE, ADMIN; ALTER GROUP … ADD USER
+            reading.marks.add("membership")
 
 
 def _discard(reading: Reading, node: Node, scope: Scope) -> None:
@@ -385,6 +437,17 @@ DEFINITIONS: Final[dict[str, Handler]] = {
     "CreateSubscriptionStmt": _remote,
     "CreateUserMappingStmt": _remote,
     "ImportForeignSchemaStmt": _import,
+    "AlterOperatorStmt": _defined_by("AlterOperatorStmt", "options"),
+    "AlterTypeStmt": _defined_by("AlterTypeStmt", "options"),
+    "CreateAmStmt": _calls("CreateAmStmt", "handler_name"),
+    "CreateCastStmt": _calls("CreateCastStmt", "func"),
+    "CreateConversionStmt": _calls("CreateConversionStmt", "func_name"),
+    "CreateFdwStmt": _defined_by("CreateFdwStmt", "func_options"),
+    "CreateOpClassItem": _op_class_item,
+    "CreatePLangStmt": _calls("CreatePLangStmt", "plhandler", "plinline", "plvalidator"),
+    "CreateRangeStmt": _defined_by("CreateRangeStmt", "params"),
+    "CreateTransformStmt": _calls("CreateTransformStmt", "fromsql", "tosql"),
+    "DefineStmt": _defined_by("DefineStmt", "definition"),
     "CreateTableAsStmt": _create_table_as,
     "PrepareStmt": _nothing,
 }

@@ -120,6 +120,10 @@ _OPEN: Final = frozenset((Token.ASCII_40, Token.ASCII_91))
 _CLOSE: Final = frozenset((Token.ASCII_41, Token.ASCII_93))
 _GOES_ON: Final = frozenset((Token.UNION, Token.INTERSECT, Token.EXCEPT, Token.JOIN))
 _ENDS: Final = frozenset((Token.ASCII_44, Token.AND, Token.OR))
+_LISTS: Final = frozenset((Token.ASCII_44, Token.SET))
+_COMMA: Final = Token.ASCII_44  # (to look one up among Token's names takes longer than the rest of a turn)
+_SEMICOLON: Final = Token.ASCII_59
+_EQUALS: Final = Token.ASCII_61
 
 
 class _Level:
@@ -152,7 +156,7 @@ def _check_depth(text: bytes) -> None:
     for token in tokens(text):
         kind = token.token
         total += level.factor
-        if kind == Token.ASCII_61 and closed > 1:
+        if kind == _EQUALS and closed > 1:
             level.factor *= closed
         closed = 0
         if kind in _OPEN:
@@ -166,16 +170,16 @@ def _check_depth(text: bytes) -> None:
         elif kind in _ENDS:
             level.peak = max(level.peak, level.chain + level.unions + 1)
             level.chain = 0
-            if kind == Token.ASCII_44:
+            if kind == _COMMA:
                 level.factor = outer[-1].factor if outer else 1
                 level.items += 1
-        elif kind == Token.ASCII_59 and not outer:
+        elif kind == _SEMICOLON and not outer:
             level = _Level(0, 1, False)
         elif kind in _GOES_ON:
             level.unions += 1
         else:
             level.chain += 1
-        listed = kind in (Token.ASCII_44, Token.SET)
+        listed = kind in _LISTS
         if level.base + level.chain + level.unions > MAX_CHAIN:
             raise Unparsed("sql-depth", "the statement is nested too deeply")
         if total > MAX_TOKENS:

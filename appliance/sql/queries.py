@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from appliance.sql.dangers import ANY_SETTING, OPERATORS, ROW_FUNCTIONS
+from appliance.sql.dangers import ANY_SETTING, OPERATORS, RECORD_FUNCTIONS, ROW_FUNCTIONS
 from appliance.sql.grammar import Node, Value, constant_text, node_of, nodes_of, strings, text_of, unwrap
 from appliance.sql.reading import Handler, Reading, Relation, Scope, is_star
 
@@ -36,6 +37,7 @@ def _select(reading: Reading, node: Node, scope: Scope) -> None:
         _, sort = unwrap(item)
         kind, value = unwrap(node_of(sort, "node"))
         names = strings(nodes_of(value, "fields")) if kind == "ColumnRef" else []
+        _operator(reading, strings(nodes_of(sort, "useOp")))
         if len(names) != 1 or names[0] not in results:  # a name of the result comes first
             reading.push("SortBy", sort, scope)
     reading.fields(
@@ -58,6 +60,8 @@ def _insert(reading: Reading, node: Node, scope: Scope) -> None:
     conflict = node_of(node, "onConflictClause")
     if conflict is not None:
         reading.reads.add(target)
+        if text_of(conflict, "action") == "ONCONFLICT_UPDATE":
+            reading.marks.add("then-update")
         within = Scope(scope)
         within.tables.append(("excluded", target))
         reading.assigned(target, nodes_of(conflict, "targetList"), within)
@@ -105,12 +109,15 @@ def _mentions_columns(value: Value) -> bool:
     while work:
         value = work.pop()
         if isinstance(value, dict):
-            if "ColumnRef" in value or "SubLink" in value or "CurrentOfExpr" in value:
+            if "ColumnRef" in value or "CurrentOfExpr" in value:
                 return True
             work += value.values()
         elif isinstance(value, list):
             work += value
     return False
+
+
+_THEN: Final = {"CMD_INSERT": "then-insert", "CMD_UPDATE": "then-update", "CMD_DELETE": "then-delete"}
 
 
 def _merge(reading: Reading, node: Node, scope: Scope) -> None:
@@ -121,9 +128,14 @@ def _merge(reading: Reading, node: Node, scope: Scope) -> None:
     source = node_of(node, "sourceRelation")
     reading.from_items([source] if source is not None else [], scope, inner)
     reading.later(node.get("joinCondition"), scope)
+    if not _mentions_columns(node.get("joinCondition")):
+        reading.unbounded = True
     for item in nodes_of(node, "mergeWhenClauses"):
         _, clause = unwrap(item)
         targets = nodes_of(clause, "targetList")
+        command = _THEN.get(text_of(clause, "commandType"))
+        if command is not None:
+            reading.marks.add(command)
         reading.assigned(target, targets, scope)
         if text_of(clause, "commandType") == "CMD_INSERT" and not targets:
             reading.column(target, "*")
@@ -151,38 +163,52 @@ def _column_ref(reading: Reading, node: Node, scope: Scope) -> None:
         else:
             _bare_column(reading, names[0], scope)
         return
+    if len(names) == 2:
+        _field_of_value(reading, names[0], names[1], scope)
+    written = Relation(names[-3], names[-2]) if len(names) > 2 else None  # no alias has a schema
+    found = False
+    certain = True  # that all tables of the scope are seen
     place: Scope | None = scope
     while place is not None:
-        for alias, relation in place.tables:
-            if alias == names[0]:
-                reading.column(relation, names[1])
-                if names[1] in ROW_FUNCTIONS:
-                    reading.column(relation, "*")
-                    reading.functions.add(names[1])
-                return
-            if relation is not None and len(names) > 2 and relation == Relation(names[-3], names[-2]):
-                reading.column(relation, names[-1])
-                return
+        if written is not None:
+            relations: Sequence[Relation | None] = [written] if written in place.relations() else []
+        else:
+            relations = place.called(names[0])  # of several, aliases of joins hide all but one
+        for relation in relations:
+            found = True
+            _column_of(reading, relation, names[-1])
+        if relations and certain:
+            break
+        certain = not place.partly
         place = place.outer
-    reading.column(None, names[-1])
+    if not found:
+        _column_of(reading, None, names[-1])
+
+
+def _column_of(reading: Reading, relation: Relation | None, name: str) -> None:
+    reading.column(relation, name)
+    if name in ROW_FUNCTIONS:
+        reading.column(relation, "*")
+        reading.functions.add(name)
+
+
+def _field_of_value(reading: Reading, qualifier: str, name: str, scope: Scope) -> None:
+    """`f.name`, where f is a function in FROM that may give one value: a call, as in `_indirection`."""
+    place: Scope | None = scope
+    while place is not None:
+        for alias in (qualifier, ""):
+            if alias in place.values and name not in place.values[alias]:
+                reading.called([name])
+        place = place.outer
 
 
 def _bare_column(reading: Reading, name: str, scope: Scope) -> None:
-    tables: list[tuple[str, Relation | None]] = []
     place: Scope | None = scope
     while place is not None:
-        tables += place.tables
-        place = place.outer
-    whole = False
-    for alias, relation in tables:
-        if alias == name:  # the whole row, unless there is a column of that name
+        for relation in place.called(name):  # the whole row, unless there is a column of that name
             reading.column(relation, "*")
-            whole = True
-    relations = {relation for _, relation in tables}
-    if len(relations) == 1:
-        reading.column(relations.pop(), name)
-    elif not whole:
-        reading.column(None, name)
+        place = place.outer
+    reading.column(scope.only(), name)
 
 
 def _index_element(reading: Reading, node: Node, scope: Scope) -> None:
@@ -223,13 +249,28 @@ def _func_call(reading: Reading, node: Node, scope: Scope) -> None:
             reading.setting(setting, constant_text(arguments[1]))
     if len(arguments) == 1 and unwrap(arguments[0])[0] == "ColumnRef":
         row = strings(nodes_of(unwrap(arguments[0])[1], "fields"))
+        alias = row[-2] if row[-1:] == ["*"] and len(row) > 1 else row[-1]
         place: Scope | None = scope
         while place is not None:
-            for alias, relation in place.tables:
-                if relation is not None and row[-1:] in ([alias], ["*"]):
+            for relation in place.called(alias):
+                if relation is not None:
                     reading.column(relation, name)  # email(users) is users.email
             place = place.outer
     reading.fields("FuncCall", node, scope, "funcname")
+
+
+def _indirection(reading: Reading, node: Node, scope: Scope) -> None:
+    """`(value).name` is a call of name(value) wherever value has no such field, and a value of any type will do:
+    `('/etc/passwd'::text).pg_read_file`. So it counts as one, but where it is a field for sure."""
+    kind, base = unwrap(node_of(node, "arg"))
+    is_record = kind == "FuncCall" and strings(nodes_of(base, "funcname"))[-1] in RECORD_FUNCTIONS
+    for item in nodes_of(node, "indirection"):
+        kind, part = unwrap(item)
+        if kind == "String":
+            if not is_record:
+                reading.called([text_of(part, "sval")])
+            is_record = False
+    reading.fields("A_Indirection", node, scope)
 
 
 def _constant(arguments: list[Node]) -> str | None:
@@ -279,6 +320,7 @@ def _json_function(reading: Reading, node: Node, scope: Scope) -> None:
 
 QUERIES: Final[dict[str, Handler]] = {
     "A_Expr": _expression,
+    "A_Indirection": _indirection,
     "ColumnRef": _column_ref,
     "DeleteStmt": _delete,
     "FuncCall": _func_call,

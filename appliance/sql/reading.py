@@ -14,10 +14,10 @@ written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
-from appliance.sql.dangers import function_marks, setting_mark
+from appliance.sql.dangers import RECORD_FUNCTIONS, function_marks, setting_mark
 from appliance.sql.grammar import FIELD_KINDS, Node, Value, node_of, nodes_of, strings, text_of, unwrap
 
 
@@ -28,36 +28,81 @@ class Relation(NamedTuple):
     name: str
 
 
+_NONE: Final[Mapping[str, int]] = {}
 Column = tuple[Relation | None, str]
 Handler = Callable[["Reading", Node, "Scope"], None]  # what is done with one kind of node
 
 
 class Scope:
-    """What names mean at one place: the tables of one FROM, the WITH queries, and the scope around it."""
+    """What names mean at one place: the tables of one FROM, the WITH queries, and the scope around it.
 
-    __slots__ = ("ctes", "outer", "tables")
+    A statement may have tens of thousands of tables, and as many columns: no name is looked for by going through all of
+    them. Nor is a chain of scopes longer than queries are deep."""
 
-    def __init__(self, outer: Scope | None, ctes: frozenset[str] = frozenset()) -> None:
+    __slots__ = ("_by_name", "_indexed", "_relations", "ctes", "outer", "partly", "tables", "values", "visible")
+
+    def __init__(
+        self, outer: Scope | None, ctes: Mapping[str, int] = _NONE, visible: int = 0, *, partly: bool = False
+    ) -> None:
+        """`ctes`: the queries of a WITH, by name and numbered; those before `visible` are seen. `partly`: of the tables
+        of the scope around it some may not be seen."""
         self.outer = outer
         self.ctes = ctes
+        self.visible = visible
+        self.partly = partly
         self.tables: list[tuple[str, Relation | None]] = []  # alias; None: not a relation
+        self.values: dict[str, frozenset[str]] = {}  # functions that may give no row: alias, columns
+        self._indexed = 0  # tables that are in what follows
+        self._by_name: dict[str, list[Relation | None]] = {}
+        self._relations: dict[Relation | None, None] = {}
 
     def is_cte(self, name: str) -> bool:
         scope: Scope | None = self
         while scope is not None:
-            if name in scope.ctes:
+            if scope.ctes.get(name, scope.visible) < scope.visible:
                 return True
             scope = scope.outer
         return False
+
+    def called(self, alias: str) -> Sequence[Relation | None]:
+        """The tables of this scope alone that have this alias."""
+        self._index()
+        return self._by_name.get(alias, ())
+
+    def relations(self) -> Mapping[Relation | None, None]:
+        """Those of this scope alone, each once."""
+        self._index()
+        return self._relations
+
+    def only(self) -> Relation | None:
+        """The one relation that there is, in this scope and those around it."""
+        found: Relation | None = None
+        scope: Scope | None = self
+        while scope is not None:
+            relations = scope.relations()
+            if relations:
+                first = next(iter(relations))
+                if first is None or len(relations) > 1 or (found is not None and found != first):
+                    return None
+                found = first
+            scope = scope.outer
+        return found
+
+    def _index(self) -> None:
+        for alias, relation in self.tables[self._indexed :]:
+            self._by_name.setdefault(alias, []).append(relation)
+            self._relations[relation] = None
+        self._indexed = len(self.tables)
 
 
 class Reading:
     """The findings in one statement; `read` fills them."""
 
-    __slots__ = ("_handlers", "_work", "columns", "functions", "marks", "reads", "unbounded", "writes")
+    __slots__ = ("_handlers", "_starred", "_work", "columns", "functions", "marks", "reads", "unbounded", "writes")
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
         self._handlers = handlers
+        self._starred: set[Scope] = set()  # all of whose columns are in `columns`
         self.reads: set[Relation] = set()
         self.writes: set[Relation] = set()
         self.columns: set[Column] = set()
@@ -147,6 +192,7 @@ class Reading:
         self.marks.add(setting_mark(name, value))
 
     def column(self, relation: Relation | None, name: str) -> None:
+        self.named(name)
         self.columns.add((relation, name))
 
     def assigned(self, target: Relation, targets: list[Node], scope: Scope) -> None:
@@ -164,20 +210,22 @@ class Reading:
             return scope
         self.marks.add("cte")
         ctes = [unwrap(item)[1] for item in nodes_of(clause, "ctes")]
-        if clause.get("recursive"):
-            scope = Scope(scope, frozenset(text_of(cte, "ctename") for cte in ctes))
-        for cte in ctes:
+        numbers: dict[str, int] = {}
+        for number, cte in enumerate(ctes):
+            numbers.setdefault(text_of(cte, "ctename"), number)
+        inner = Scope(scope, numbers, len(ctes))
+        for number, cte in enumerate(ctes):
             kind, query = unwrap(node_of(cte, "ctequery"))
             if kind != "SelectStmt":
                 self.marks.add("writes-in-cte")
-            self._work.append((kind, query, scope))
-            if not clause.get("recursive"):
-                scope = Scope(scope, frozenset((text_of(cte, "ctename"),)))
-        return scope
+            within = inner if clause.get("recursive") else Scope(scope, numbers, number)
+            self._work.append((kind, query, within))
+        return inner
 
     def from_items(self, items: list[Node], scope: Scope, outside: Scope) -> None:
         """Put the tables of a FROM into `scope`; what is not LATERAL sees no more than `outside`."""
         work = list(items)
+        beside = Scope(scope, partly=True)
         while work:
             kind, node = unwrap(work.pop())
             alias = text_of(node_of(node, "alias") or {}, "aliasname")
@@ -193,25 +241,31 @@ class Reading:
                     using = text_of(node_of(node, "join_using_alias") or {}, "aliasname")
                     if alias or using:
                         scope.tables += [(name, None) for name in (alias, using) if name]
-                    self.later(node.get("quals"), scope)
+                    self.later(node.get("quals"), beside)
                 case "RangeTableSample":
                     self.called(strings(nodes_of(node, "method")))
-                    self.later(node.get("args"), scope)
-                    self.later(node.get("repeatable"), scope)
+                    self.later(node.get("args"), beside)
+                    self.later(node.get("repeatable"), beside)
                     sampled = node_of(node, "relation")
                     if sampled is not None:
                         work.append(sampled)
                 case "RangeSubselect":
                     self.marks.add("subquery")
                     scope.tables.append((alias, None))
-                    self.later(node.get("subquery"), scope if node.get("lateral") else outside)
+                    self.later(node.get("subquery"), beside if node.get("lateral") else outside)
+                case "RangeFunction" if _may_be_a_value(node):
+                    columns = frozenset(("*", alias, *strings(nodes_of(node_of(node, "alias") or {}, "colnames"))))
+                    scope.values[alias] = columns & scope.values.get(alias, columns)
+                    scope.tables.append((alias, None))
+                    self._work.append((kind, node, beside))
                 case _:  # functions see what stands before them with or without LATERAL
                     scope.tables.append((alias, None))
-                    self._work.append((kind, node, scope))
+                    self._work.append((kind, node, beside))
 
     def range_var(self, node: Node, scope: Scope, outside: Scope) -> None:
         name = text_of(node, "relname")
         alias = text_of(node_of(node, "alias") or {}, "aliasname") or name
+        self.named(name)  # of WITH, too: where names are folded otherwise, it may be a table's
         if "schemaname" not in node and outside.is_cte(name):
             scope.tables.append((alias, None))
         else:
@@ -246,11 +300,24 @@ class Reading:
                 self.stars(scope)
 
     def stars(self, scope: Scope) -> None:
-        known = [relation for _, relation in scope.tables if relation is not None]
-        for relation in known:
+        if scope in self._starred:
+            return
+        self._starred.add(scope)
+        relations = scope.relations()
+        for relation in relations or (None,):
             self.column(relation, "*")
-        if len(known) < len(scope.tables) or not known:
-            self.column(None, "*")
+
+
+def _may_be_a_value(node: Node) -> bool:
+    """Whether a function in FROM may give values of one type, and so its alias stand for such a value."""
+    functions = nodes_of(node, "functions")
+    if len(functions) != 1 or node.get("ordinality") or nodes_of(node, "coldeflist"):
+        return False
+    items = nodes_of(unwrap(functions[0])[1], "items")
+    if len(items) != 1:  # the definitions of its columns come second
+        return False
+    kind, call = unwrap(items[0])
+    return kind != "FuncCall" or strings(nodes_of(call, "funcname"))[-1] not in RECORD_FUNCTIONS
 
 
 def is_star(result: Node) -> bool:

@@ -4,6 +4,8 @@ Marks, beside the command, the relations and the functions:
 
     cte, subquery          WITH; a query within an expression or FROM
     writes-in-cte          a WITH query that changes something
+    then-insert, then-update, then-delete
+                           what MERGE does to rows; INSERT … ON CONFLICT DO UPDATE
     returning, into, locking (FOR UPDATE, …), temporary, catalog (a database is written before a schema)
     where-constant         the WHERE of an UPDATE or DELETE names no column
     explain, explain-analyze
@@ -19,7 +21,7 @@ Marks, beside the command, the relations and the functions:
     all                    it is about all there are: DEALLOCATE ALL, CLOSE ALL, UNLISTEN *, RESET ALL, DISCARD ALL,
                            VACUUM, ANALYZE, CLUSTER and REINDEX that name no relation
     cascade                DROP, TRUNCATE, REVOKE … CASCADE
-    all-in-schema          GRANT … ON ALL TABLES IN SCHEMA, or on what will be made
+    all-in-schema          GRANT … ON ALL TABLES IN SCHEMA, or on what will be made; ALTER SCHEMA … RENAME
     membership             GRANT and REVOKE of roles
     password               CREATE or ALTER ROLE … PASSWORD
     backslash              a backslash in '…': another string when standard_conforming_strings is off
@@ -60,6 +62,9 @@ from appliance.sql.reading import Column, Reading, Relation
 __all__ = ["Relation", "Statement", "Unparsed", "statements"]
 
 
+MAX_GUESSES: Final = 10_000  # columns without a table, times tables: each counts for each
+
+
 class Statement(NamedTuple):
     """One statement. What those in `inner` do is in the outer one's fields too, except for `command` and `name`."""
 
@@ -68,7 +73,7 @@ class Statement(NamedTuple):
     writes: tuple[Relation, ...]  # changed, made, dropped, locked
     columns: tuple[Column, ...]  # (None, name) where the relation is not known; "*" for all
     functions: tuple[str, ...]  # "name", "schema.name" (not pg_catalog), "operator(schema.op)"
-    where: bool  # it has a WHERE, and so have each UPDATE and DELETE in it
+    where: bool  # it has a WHERE (MERGE has its ON, INSERT its rows), and so have each UPDATE and DELETE in it
     marks: tuple[str, ...]  # sorted
     name: str  # of the prepared statement, cursor, channel, savepoint, setting, …
     inner: tuple[Statement, ...]  # of EXPLAIN, PREPARE, DECLARE, COPY (…), CREATE … AS, rules, bodies in SQL
@@ -102,8 +107,9 @@ def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> 
     reading = Reading(_HANDLERS)
     reading.read(kind, node)
     inner = tuple(_statement(k, n, set(), start, end) for k, n in _inner_statements(kind, node))
-    command = command_of(kind, node)
-    where = node_of(node, "whereClause") is not None
+    command, name = command_of(kind, node), name_of(kind, node)
+    reading.named(name)
+    where = node_of(node, "whereClause") is not None or kind in ("InsertStmt", "MergeStmt")
     if kind in _TRANSPARENT and len(inner) == 1:
         where = inner[0].where
     reads, writes, columns = reading.reads, reading.writes, reading.columns
@@ -116,6 +122,8 @@ def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> 
         functions.update(statement.functions)
         marks.update(statement.marks)
         unbounded = unbounded or (statement.command in ("update", "delete") and not statement.where)
+    if sum(relation is None for relation, _ in columns) * len(reads | writes) > MAX_GUESSES:
+        raise Unparsed("sql-size", "too many columns may be of too many tables; write t.column")
     if any(relation.name == SETTINGS_VIEW for relation in writes):
         marks |= ANY_SETTING
     if _goes_back(kind, node):
@@ -132,7 +140,7 @@ def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> 
         tuple(sorted(functions)),
         where and not unbounded,
         tuple(sorted(marks)),
-        name_of(kind, node),
+        name,
         inner,
         start,
         end,

@@ -15,7 +15,7 @@ from appliance.lineage import expressions
 from appliance.lineage.ddl import CHANGES, HARMLESS
 from appliance.lineage.lineage import Flow, lineage
 from appliance.lineage.relations import Catalogue, Relation
-from appliance.lineage.scopes import CLEAN, Taint
+from appliance.lineage.scopes import CLEAN, Columns, Taint
 from appliance.model.errors import PeerError
 
 EMAIL, SSN = Taint(1, 0), Taint(2, 0)  # masks 0 and 1
@@ -84,6 +84,12 @@ SELECT u.of_row FROM users u | | 0 1 | | | of_row
 SELECT x.of_row FROM elsewhere x | | | | | of_row
 SELECT (x.y).of_row FROM elsewhere x | | | | | of_row
 SELECT x.total FROM elsewhere x | | | | |
+SELECT ('SELECT email FROM users'::text).dblink | | | | | dblink
+SELECT (1).of_own, (id).of_own FROM users | | | | | of_own
+SELECT x.dblink FROM lower('A') x | | | | | dblink
+SELECT x.x, y.a FROM lower('A') x, lower('A') y(a), json_each('{}') z WHERE z.key = 'a' | | | | |
+SELECT (json_each('{}')).key | | | | |
+SELECT (ssn).pg_advisory_lock FROM users | | 1 | | 1 |
 SELECT max(email) FROM users | | 0 | | |
 SELECT count(*) FROM users | | | | |
 SELECT count(email) FROM users | | 0 | | |
@@ -372,11 +378,11 @@ def test_a_name_without_schema_means_any_of_the_search_path() -> None:
 
 
 def test_origin() -> None:
-    assert [CATALOGUE.mask_of(10, number) for number in range(1, 6)] == [-1, -1, 0, 1, 0]
-    assert CATALOGUE.mask_of(10, 0) == 0  # a whole row
-    assert CATALOGUE.mask_of(10, 9) == 0  # a column that came later
-    assert CATALOGUE.mask_of(10, -1) == -1  # ctid
-    assert CATALOGUE.mask_of(99, 1) == CATALOGUE.mask_of(0, 0) == -1
+    assert [CATALOGUE.taint_of(10, number).all() for number in range(1, 6)] == [0, 0, 1, 2, 1]
+    assert CATALOGUE.taint_of(10, 0).all() == 3  # a whole row
+    assert CATALOGUE.taint_of(10, 9).all() == 3  # a column that came later
+    assert CATALOGUE.taint_of(10, -1).all() == 0  # ctid
+    assert CATALOGUE.taint_of(99, 1).all() == CATALOGUE.taint_of(0, 0).all() == 0
 
 
 def test_the_tables_are_those_of_the_grammar() -> None:
@@ -442,3 +448,31 @@ def test_any_text_has_a_flow_or_is_refused(text: str) -> None:
     except PeerError:
         return
     assert all(isinstance(flow, Flow) for flow in flows)
+
+
+_WIDE = "with x as (select " + ", ".join(f"1 as c{i}" for i in range(1500)) + ") select 1 from x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select " + "*, " * 1500 + "* from t" + ", t" * 1500,
+        "select " + "id, " * 900 + "id from t" + ", t" * 1500,
+        "select " + "t.*, " * 900 + "1 from t" + ", t" * 1500,
+        "select 1 from t" + ", f()" * 1500,
+        _WIDE + ", x natural join x" * 100,
+        _WIDE + ", x as y(a)" * 900,
+    ],
+    ids=range(6),
+)
+def test_work_that_grows_faster_than_the_text_is_counted(text: str) -> None:
+    with pytest.raises(PeerError) as caught:
+        lineage(text, CATALOGUE)
+    assert caught.value.code == "sql-too-complex"
+
+
+def test_columns_are_found_without_going_through_all_of_them() -> None:
+    columns = Columns([f"c{i}" for i in range(1500)], [CLEAN] * 1500)
+    before = columns.find("c7")
+    columns.names.clear()
+    assert columns.find("c7") == before

@@ -110,9 +110,8 @@ def catalogue_of(connection: psycopg.Connection[tuple[object, ...]], masks: tupl
 
 def hidden(shown: Shown, catalogue: Catalogue, flow: Flow) -> list[tuple[object, ...]]:
     """The rows as the proxy would let them through, with `expressions: mask`: by RowDescription alone."""
-    covers = [
-        catalogue.mask_of(oid, number) >= 0 or (oid == 0 and bool(flow.expressions)) for oid, number in shown.columns
-    ]
+    computed = bool(flow.expressions)
+    covers = [bool(catalogue.taint_of(oid, number).all()) or (oid == 0 and computed) for oid, number in shown.columns]
     return [tuple("*" if cover else value for cover, value in zip(covers, row, strict=True)) for row in shown.rows]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from appliance.model.errors import EnvironmentFailed
+from appliance.model.verdict import AnyOperation, Verdict
 from appliance.policy.bundle import make_bundle, parse_data
+from appliance.policy.decider import Decider
 from appliance.policy.engine import ERROR_RULE, Policy
-from tests.policy.asking import MODULES, claims, destination, operation, policy, spec
+from tests.policy.asking import MODULES, claims, destination, operation, policy, spec, statement
 
 HEAD = "package coatcheck\nimport rego.v1\n"
 DENY = '{"decision": "deny", "rule": "x"}'
@@ -97,6 +99,22 @@ def test_the_version_follows_the_content() -> None:
     assert versions[0] == versions[1]
     assert len(set(versions)) == 3
     assert all(len(version) == 64 for version in versions)
+
+
+def test_a_statement_of_many_names_is_not_remembered() -> None:
+    """They are as long as an agent likes."""
+    asked: list[AnyOperation] = []
+
+    def ask(operation: AnyOperation) -> Verdict:
+        asked.append(operation)
+        return Verdict("allow", "r")
+
+    decider = Decider(ask)
+    for count, times in ((500, 1), (501, 2)):
+        del asked[:]
+        for _ in range(2):
+            decider.verdict(statement(reads=tuple(f"s.t{i}" for i in range(count))))
+        assert len(asked) == times
 
 
 def test_a_remembered_answer_is_for_the_same_question_only() -> None:

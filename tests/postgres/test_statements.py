@@ -29,6 +29,7 @@ create table public.people (n int primary key, email text);
 insert into public.people select n, 'person' || n || '@example.test' from generate_series(1, 20) n;
 create table public.t (n int); insert into public.t select generate_series(1, 5);
 grant all on all tables in schema public to app, reader; alter table public.t owner to app;
+create function tells(text) returns text security definer language sql as 'select word from public.secrets';
 create schema other; create table other.people (n int, email text); grant all on schema other to app;
 """
 
@@ -126,6 +127,8 @@ _AROUND = [
     "prepare p as select * from secrets",
     "create view w as select * from secrets",
     "create rule r as on insert to t do also drop table t",
+    "select ('secrets'::text).tells",
+    "select x.tells from lower('SECRETS') x",
     "do $$ begin execute 'dr' || 'op table t'; end $$",
 ]
 

@@ -69,6 +69,13 @@ def test_utf8_is_another_encoding_where_texts_come_in_another(text: bytes, codec
     assert ("client-encoding" in asked.marks) == marked
 
 
+def test_two_names_are_never_taken_for_one() -> None:
+    """What one of them prepares would be masked as the other's result."""
+    judge = _judge("latin-1")
+    texts = [b'execute U&"\\20ac"', b'execute U&"\\20ad"', b'execute "?"', b'execute "\xa4"']
+    assert len({judge.judge(text)[0].name for text in texts}) == len(texts)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -104,6 +104,7 @@ def test_what_is_within() -> None:
     assert (operation.command, operation.inner) == ("explain", ("delete", "prepare"))
     changing = operation_of(Said(marks=("writes-in-cte",)), PLAN)
     assert changing.inner == ("delete", "insert", "merge", "update")
+    assert operation_of(Said("insert", marks=("then-update",)), PLAN).inner == ("update",)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,9 @@ REFUSED = """
     SELECT/**/lo_export(1,'x')
     SELECT pg_read_file('/etc/passwd')
     SELECT pg_catalog.pg_read_file('/etc/passwd')
+    SELECT ('/etc/passwd'::text).pg_read_file
+    SELECT f.pg_read_file FROM unnest(array['/etc/passwd']) f
+    SELECT (o.id).my_function FROM orders o
     SELECT my_function(1)
     SELECT public.count(1)
     SELECT "pg_catalog.now"()
@@ -124,6 +127,8 @@ CHANGES = """
     UPDATE orders SET a = 1 WHERE id = 3
     DELETE FROM orders WHERE id = 3
     COPY orders FROM STDIN
+    INSERT INTO orders VALUES (1) ON CONFLICT (id) DO UPDATE SET a = 1
+    MERGE INTO orders USING orders o ON o.id = orders.id WHEN MATCHED THEN DELETE
     EXPLAIN ANALYZE DELETE FROM orders WHERE id = 3
     PREPARE p AS UPDATE orders SET a = 1 WHERE id = $1
     WITH d AS (DELETE FROM orders WHERE id = 3 RETURNING *) SELECT * FROM d WHERE id = 4
@@ -133,6 +138,7 @@ HELD = """
     DELETE FROM orders
     DELETE FROM orders WHERE true
     UPDATE orders SET a = 1
+    MERGE INTO orders USING orders o ON true WHEN MATCHED THEN DELETE
     EXPLAIN ANALYZE DELETE FROM orders
     PREPARE p AS DELETE FROM orders
     WITH d AS (DELETE FROM orders RETURNING *) SELECT * FROM d WHERE id = 4

@@ -68,7 +68,7 @@ def judge(worlds: tuple[World, World], text: str, shadow: str) -> str:
         assert same(by_output, hidden_by_output(b, flow) or []), (text, flow)
     if a.error:
         return "fails"
-    masked = any(one.bool(catalogue.taint_of(*column).all()) for column in a.columns)
+    masked = any(one.catalogue.taint_of(*column).all() for column in a.columns)
     return "masked" if masked else ("expressions" if flow.expressions else "clean")
 
 

@@ -39,7 +39,7 @@ def _change(config: dict[str, Any], destination: dict[str, Any]) -> None:
         {"name": "any", "marks": ["*"]},
     ]
     destination["masks"] = [
-        {"name": "mail", "columns": ["public.people.email", "public.going.email"]},
+        {"name": "mail", "columns": ["public.people.email", "public.going.email"], "absent": "allow"},
         {"name": "ssn", "columns": ["public.people.ssn"], "expressions": "mask", "probing": "allow"},
     ]
 

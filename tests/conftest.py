@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -21,6 +23,14 @@ def pytest_sessionstart() -> None:
     made = REPOSITORY / "appliance" / "hot.made-from"
     if made.exists() and made.read_text().strip() != fingerprint():
         pytest.exit("a compiled module has changed: run ./dev setup, or PURE=1 ./dev setup to go without", returncode=4)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder where other users, such as a job's, may read and write. Those of pytest are root's alone."""
+    with TemporaryDirectory(prefix="cc-open-") as made:
+        Path(made).chmod(0o777)
+        yield Path(made)
 
 
 @pytest.fixture

@@ -591,18 +591,15 @@ if pipe >= 0:
 
 
 @pytest.mark.parametrize("group", ["the workers'", "another"])
-def test_what_a_worker_can_do_with_its_pipe(group: str, tmp_path: Path) -> None:
+def test_what_a_worker_can_do_with_its_pipe(group: str, open_folder: Path) -> None:
     if os.geteuid() != 0:
         pytest.fail("run the tests as root: another user is needed")
 
     async def main() -> dict[str, str]:
-        for folder in (tmp_path, *tmp_path.parents):
-            if folder.stat().st_mode & 0o005 != 0o005:
-                folder.chmod(folder.stat().st_mode | 0o005)
-        (tmp_path / "records").mkdir()
-        os.chown(tmp_path / "records", -1, 61951)
-        (tmp_path / "records").chmod(0o2710)
-        async with taking(tmp_path) as control:
+        (open_folder / "records").mkdir()
+        os.chown(open_folder / "records", -1, 61951)
+        (open_folder / "records").chmod(0o2710)
+        async with taking(open_folder) as control:
             path = control.pipes.open()
             found = os.stat(path)
             assert (found.st_mode & 0o7777, found.st_gid) == (0o620, 61951)
@@ -620,11 +617,11 @@ def test_what_a_worker_can_do_with_its_pipe(group: str, tmp_path: Path) -> None:
     nothing = {"read": "EACCES", "both": "EACCES", "list": "EACCES", "remove": "EACCES", "another": "EACCES"}
     if group == "another":
         assert answers == {"write": "EACCES", **nothing, "open to all": "EACCES"}
-        assert numbers(tmp_path) == []
+        assert numbers(open_folder) == []
     else:
         own = {"its own end": "EACCES", "take back": "EBADF", "splice": "EBADF"}
         assert answers == {**nothing, "open to all": "EPERM", **own}
-        assert numbers(tmp_path) == [1]
+        assert numbers(open_folder) == [1]
 
 
 # ---- room ----

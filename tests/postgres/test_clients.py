@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,12 +16,11 @@ pytestmark = pytest.mark.world
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder() -> Iterator[Path]:
     """Of programs, built once. Jobs read it."""
-    made = tmp_path_factory.mktemp("programs")
-    for path in (made, *made.parents[:2]):
-        path.chmod(0o755)
-    return made
+    with TemporaryDirectory(prefix="cc-programs-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)

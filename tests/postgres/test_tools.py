@@ -33,15 +33,6 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where jobs may write."""
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
-    tmp_path.chmod(0o777)
-    return tmp_path
-
-
 def test_psql(way: Session) -> None:
     script = Path(__file__).parent / "programs" / "psql.sql"
     done = way.run(["psql", "-X", "-q"], input=script.read_text(), timeout=60)
@@ -55,16 +46,16 @@ def test_psql(way: Session) -> None:
 
 
 @pytest.mark.parametrize("how", ["pgpass", "service", "url", "conninfo", "prompt"])
-def test_ways_to_give_the_password(way: Session, folder: Path, how: str) -> None:
+def test_ways_to_give_the_password(way: Session, open_folder: Path, how: str) -> None:
     """The variables of PGPASSWORD's kind are taken away, so that nothing else can have given it."""
-    env = {"HOME": str(folder)}
+    env = {"HOME": str(open_folder)}
     command = f"{_PSQL} -c 'select current_user'"
     if how == "pgpass":
         write = f'echo "{HOST}:{PORT}:{DATABASE}:app:$P" >$HOME/.pgpass; chmod 600 $HOME/.pgpass'
         script = f"{write}; PGPASSFILE=$HOME/.pgpass {command}"  # libpq asks the account's home, and it has none
     elif how == "service":
         lines = ["[mine]", f"host={HOST}", f"port={PORT}", f"dbname={DATABASE}", "user=app", "sslmode=verify-full"]
-        (folder / "service").write_text("\n".join([*lines, ""]))
+        (open_folder / "service").write_text("\n".join([*lines, ""]))
         write = "cp $HOME/service $HOME/full; echo password=$P >>$HOME/full; export PGSERVICEFILE=$HOME/full"
         script = f"unset PGHOST PGPORT PGDATABASE PGUSER; {write}; PGSERVICE=mine {command}"
     elif how == "url":
@@ -89,7 +80,7 @@ def test_sslmode(way: Session, sslmode: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["plain", "custom", "directory"])
-def test_dump_and_restore(way: Session, folder: Path, form: str) -> None:
+def test_dump_and_restore(way: Session, open_folder: Path, form: str) -> None:
     """Out of one schema, dropped, and in again."""
     make = """
         drop schema if exists d cascade; create schema d;
@@ -101,7 +92,7 @@ def test_dump_and_restore(way: Session, folder: Path, form: str) -> None:
         create function d.f() returns int language sql as 'select 1';
     """
     digest = f"{_PSQL} -c \"select md5(string_agg(t::text, ',' order by n)) from d.t\" -c 'select count(*) from d.v'"
-    target = folder / "dump"
+    target = open_folder / "dump"
     jobs = "-j 2" if form == "directory" else ""
     restore = f"{_PSQL} -v ON_ERROR_STOP=1 -o /dev/null -f {target}"
     if form != "plain":

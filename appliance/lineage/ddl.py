@@ -14,7 +14,7 @@ from typing import Final
 
 from postgast import pg_query_pb2 as pb
 
-from appliance.lineage.builtins import names
+from appliance.lineage.builtins import QUIET_FUNCTIONS, names
 from appliance.lineage.changes import Changes
 from appliance.lineage.expressions import kind_of, text_of
 from appliance.lineage.scopes import Item, Scope
@@ -58,6 +58,10 @@ class Definitions(Changes):
     __slots__ = ()
 
     def define(self, kind: str, node: pb.Node) -> None:
+        if kind in ("create_domain_stmt", "create_enum_stmt"):
+            name = text_of(node.domainname if kind == "create_domain_stmt" else node.type_name)
+            if name and name[-1] in QUIET_FUNCTIONS:  # lower(email) may be a cast to it then
+                self.unseen(words(kind))
         if kind in HARMLESS:
             return
         if kind not in CHANGES:

@@ -277,7 +277,7 @@ class Expressions:
         of_a_row = name in builtins.OF_ANY_ROW or name in self.catalogue.row_functions
         if listed and (item.columns.certain or not of_a_row):
             return taint
-        if name in builtins.SYSTEM_COLUMNS and item.columns.complete:  # of a table; a query can give any column that name
+        if name in builtins.SYSTEM_COLUMNS and item.columns.complete:  # a table's; a query may give the name to any
             return CLEAN
         if name in self.catalogue.row_functions:
             self.unseen(name)

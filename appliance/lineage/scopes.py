@@ -134,9 +134,7 @@ class Item:
 
     __slots__ = ("columns", "is_value", "name", "qualified")
 
-    def __init__(
-        self, name: str | None, columns: Columns, *, qualified: bool = False, is_value: bool = False
-    ) -> None:
+    def __init__(self, name: str | None, columns: Columns, *, qualified: bool = False, is_value: bool = False) -> None:
         self.name = name  # alias, relation or function; "" if there is none; None: one that we do not know, maybe any
         self.columns = columns
         self.qualified = qualified  # "schema.relation.column" may mean it, too: a relation without an alias

@@ -215,6 +215,9 @@ INSERT INTO users (email) VALUES ('x') RETURNING * | 0 1 | 0 | | |
 INSERT INTO users (email) VALUES ((SELECT email FROM hr.people LIMIT 1)) | | | | 0 |
 INSERT INTO users (id, email) VALUES (1, 'x') ON CONFLICT (email) DO NOTHING | | | 0 | |
 INSERT INTO users (id, email) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET email = excluded.email | | | | |
+INSERT INTO users (id, email) VALUES (1, 'x') ON CONFLICT ON CONSTRAINT users_email_key DO UPDATE SET id = 1 RETURNING id | | | 0 | |
+INSERT INTO users VALUES (1, 'x') ON CONFLICT ON CONSTRAINT users_email_key DO NOTHING | | | 0 1 | |
+INSERT INTO users (id, name) VALUES (1, 'x') ON CONFLICT ON CONSTRAINT users_pkey DO UPDATE SET name = 'y' | | | | |
 INSERT INTO users (id, name) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET name = users.email | | | | 0 |
 INSERT INTO users (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET id = 2 WHERE users.ssn = 3 | | | 1 | |
 UPDATE users SET name = 'x' WHERE id = 1 | | | | |
@@ -307,6 +310,9 @@ SELECT upper(system_user::varchar) FROM users AS "system_user" | | 0 1 | | |
 SELECT email AS system_user FROM users ORDER BY system_user | 0 | | 0 | |
 SELECT system_user FROM orders | | | | |
 CREATE EXTENSION dblink | | | | | CREATE EXTENSION
+CREATE DOMAIN lower AS text CHECK (value::int > 0) | | | | | CREATE DOMAIN
+CREATE TYPE public.upper AS ENUM ('a') | | | | | CREATE ENUM
+CREATE TYPE mood AS ENUM ('a') | | | | |
 ALTER DOMAIN mail ADD CHECK (value NOT LIKE 'a%') | | | | | ALTER DOMAIN
 CREATE FOREIGN TABLE f (email text) SERVER s OPTIONS (table_name 'users') | | | | | CREATE FOREIGN TABLE
 ALTER FOREIGN TABLE f OPTIONS (SET table_name 'users') | | | | | ALTER TABLE

@@ -687,7 +687,7 @@ class Session:
         if error is not None:
             self._emit(self._refuse(error))
         elif self.masks is not None:
-            self._emit(_without_values(m.ERROR, report, _may_show(step, report), self.masks))
+            self._emit(_without_values(m.ERROR, report, _may_show(step, report, self._names), self.masks))
         else:
             self._pass(frame)
 
@@ -698,7 +698,7 @@ class Session:
         elif frame.kind == m.NOTICE:
             report = read.report(frame.body)
             step = self._steps[0] if self._steps else None
-            self._emit(_without_values(m.NOTICE, report, _may_show(step, report), self.masks))
+            self._emit(_without_values(m.NOTICE, report, _may_show(step, report, self._names), self.masks))
         else:
             notification = read.notification(frame.body)
             self._emit(write.notification(notification.pid, notification.channel, b""))
@@ -793,13 +793,14 @@ _UNKNOWN_PORTAL: Final = Ruling(
     "execute", b"", (), "<a portal that is not known>", Verdict("allow", "portal"), (), None
 )
 _VALUE_FIELDS: Final = frozenset(b"DHWqp")  # detail, hint, context, internal query: where the server puts values
+_OF_A_CHARACTER: Final = frozenset((b"22P05", b"22021"))  # that the client's encoding does not have, or none has
 _CONTEXT: Final = 0x57  # what a function or trigger was doing, or which line of a COPY it is about
 
 
-def _may_show(step: Step | None, report: m.Report) -> bool:
+def _may_show(step: Step | None, report: m.Report, names: Names) -> bool:
     """Whether the words of a report may be made from masked columns: they are computed from, or a function or trigger
-    says it."""
-    if step is not None and step.unnamed:
+    says it, or it is about a character of a value that is sent."""
+    if (step is not None and step.unnamed) or names.compute_later or report.sqlstate in _OF_A_CHARACTER:
         return True
     context = next((text for code, text in report.fields if code == _CONTEXT), None)
     if context is None:

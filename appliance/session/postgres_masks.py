@@ -10,7 +10,7 @@ from typing import Final
 
 from appliance.lineage.relations import Catalogue
 from appliance.lineage.scopes import union
-from appliance.masking.copy import CopyFormat, CopyMasker, copy_masker
+from appliance.masking.copy import CopyFormat, CopyMasker, copy_masker, null_may_be_value
 from appliance.masking.detectors import Detector, chosen
 from appliance.masking.hiding import Token
 from appliance.masking.kinds import value_type
@@ -108,18 +108,25 @@ class ResultMasks:
             )
         names = options.columns if len(options.columns) == columns else ()
         hiding: list[Masker | None] = []
+        named = False  # a mask names one of them, or its column
         for index in range(columns):
             hidden: set[int] = set()
             made: set[int] = set()
             if touched and output is not None:
                 if output[index].expressions:
                     hiding.append(_COMPUTED)
-                    continue
+                    continue  # NULL in every row
                 hidden.update(output[index].passes)
             if names:
                 made |= self._named(names[index].encode(self.codec, "replace")) - hidden
+            named = named or bool(hidden or made)
             hiding.append(self._hiding(hidden, made, 0 if binary else _TEXT_OID, binary))
-        return CopyRows(copy_masker(_format_of(options, names, columns, self.codec), hiding)) if any(hiding) else None
+        if not any(hiding):
+            return None
+        form = _format_of(options, names, columns, self.codec)
+        if null_may_be_value(form) and (named or self.words(form.null) != form.null):
+            raise Denied("mask-copy", "a masked value may be what stands for NULL: leave it at \\N, or take CSV")
+        return CopyRows(copy_masker(form, hiding))
 
 
 class CopyRows:

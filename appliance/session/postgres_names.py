@@ -129,6 +129,11 @@ class Names:
 
     # ---- cursors, and what SQL does to all of them ----
 
+    @property
+    def compute_later(self) -> bool:
+        """A cursor WITH HOLD may compute from masked columns in whatever ends its transaction."""
+        return any(cursor.unnamed for cursor in self.cursors.values())
+
     def declare(self, ruling: Ruling, declared: Prepared) -> Denied | None:
         """DECLARE goes to the server; or why it does not."""
         cursor = self.cursors.get(ruling.name)

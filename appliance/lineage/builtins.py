@@ -128,7 +128,10 @@ RECORDS: Final = names(
     """
     _pg_expandarray aclexplode json_each json_each_text json_populate_record json_populate_recordset json_to_record
     json_to_recordset jsonb_each jsonb_each_text jsonb_populate_record jsonb_populate_recordset jsonb_to_record
-    jsonb_to_recordset pg_options_to_table pg_sequence_parameters ts_debug ts_parse ts_token_type
+    jsonb_to_recordset pg_available_extension_versions pg_available_extensions pg_extension_update_paths
+    pg_get_catalog_foreign_keys pg_get_keywords pg_get_object_address pg_get_publication_tables pg_identify_object
+    pg_identify_object_as_address pg_input_error_info pg_options_to_table pg_partition_tree pg_sequence_parameters
+    pg_timezone_names ts_debug ts_parse ts_token_type
     """
 )
 

@@ -118,10 +118,11 @@ class Definitions(Changes):
                     self.through(inner, scope, new=new and kind == "create_stmt")
 
     def reference(self, node: pb.Constraint) -> None:
-        """A foreign key tells whether a value is there; without names, in the primary key, which we do not know."""
+        """A foreign key tells whether a value is there; ON UPDATE CASCADE brings the next one that takes its place.
+        Without names it is one to the primary key, which we do not know."""
         columns = self.table(node.pktable)
         given = text_of(node.pk_attrs)
-        for name in given:
-            self.compare(columns.find(name)[0].all())
-        if not given:
-            self.compare(columns.masks())
+        for masks in [columns.find(name)[0].all() for name in given] or [columns.masks()]:
+            self.compare(masks)
+            if node.fk_upd_action == "c":
+                self.keep(masks)

@@ -42,6 +42,10 @@ class ResultMasks:
         self._names: list[tuple[int, re.Pattern[str]]] = [
             (index, re.compile(translate(glob.lower()))) for index, mask in enumerate(masks) for glob in mask.names
         ]
+        # JSON is read as UTF-8: in another encoding a name beyond ASCII may be spelled by other characters' bytes
+        self._paths = [
+            mask.paths if codec == "utf-8" or all(path.isascii() for path in mask.paths) else () for mask in masks
+        ]
         self._detectors: list[tuple[Mask, tuple[Detector, ...]]] = [
             (mask, chosen(mask.detect)) for mask in masks if mask.detect
         ]
@@ -88,7 +92,7 @@ class ResultMasks:
         """`made`: masks that hide what is computed: its form is not the column's, so no paths lead through it."""
         kind = value_type(type_oid, self.catalogue.types)
         maskers = [
-            masker(self._masks[index].how, () if index in made else self._masks[index].paths, kind, binary, self._token)
+            masker(self._masks[index].how, () if index in made else self._paths[index], kind, binary, self._token)
             for index in sorted(hidden | made)
         ]
         for mask, detectors in self._detectors:

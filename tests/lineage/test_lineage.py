@@ -89,6 +89,7 @@ SELECT (1).of_own, (id).of_own FROM users | | | | | of_own
 SELECT x.dblink FROM lower('A') x | | | | | dblink
 SELECT x.x, y.a FROM lower('A') x, lower('A') y(a), json_each('{}') z WHERE z.key = 'a' | | | | |
 SELECT (json_each('{}')).key | | | | |
+SELECT p.isleaf, (pg_identify_object(1, 2, 3)).type FROM pg_catalog.pg_partition_tree('x') p | | | | |
 SELECT (ssn).pg_advisory_lock FROM users | | 1 | | 1 |
 SELECT max(email) FROM users | | 0 | | |
 SELECT count(*) FROM users | | | | |
@@ -249,6 +250,9 @@ CREATE TABLE x (LIKE users INCLUDING ALL) | | | | |
 CREATE TABLE x () INHERITS (users) | | | | 0 1 |
 CREATE TABLE x (e text REFERENCES users (email)) | | | 0 | |
 CREATE TABLE x (e int REFERENCES users (id)) | | | | |
+CREATE TABLE x (e int REFERENCES users (id) ON UPDATE CASCADE) | | | | |
+CREATE TABLE x (e text REFERENCES users (email) ON UPDATE CASCADE) | | | 0 | 0 |
+ALTER TABLE x ADD FOREIGN KEY (e) REFERENCES users ON UPDATE CASCADE | | | 0 1 | 0 1 |
 CREATE TABLE x (e int DEFAULT fetch_email(1)) | | | | | fetch_email
 CREATE TEMP TABLE users (email text) | | | | |
 CREATE SCHEMA s CREATE VIEW v AS SELECT email FROM users | | | | 0 |

@@ -227,6 +227,7 @@ class Session:
                 return self._deny(step, denied(verdict), index)
             hold = hold or verdict.decision == "hold"
             unnamed.update(ruling.unnamed)
+            step.probes = step.probes or ruling.probes
             step.limit_by(verdict)
             if ruling.name or ruling.command == "copy-in":
                 error = self._name(step, ruling, index, unnamed)
@@ -304,6 +305,7 @@ class Session:
         if inner.command == "copy-in":
             self._barrier = step
         step.limit_by(inner.verdict)
+        step.probes = step.probes or inner.probes
         unnamed.update(inner.unnamed)
         return None
 
@@ -313,6 +315,7 @@ class Session:
         if ruling is not None:
             if ruling.verdict.decision == "deny":
                 return denied(ruling.verdict)
+            step.probes = step.probes or ruling.probes
             step.limit_by(ruling.verdict)
         return None
 
@@ -794,13 +797,17 @@ _UNKNOWN_PORTAL: Final = Ruling(
 )
 _VALUE_FIELDS: Final = frozenset(b"DHWqp")  # detail, hint, context, internal query: where the server puts values
 _OF_A_CHARACTER: Final = frozenset((b"22P05", b"22021"))  # that the client's encoding does not have, or none has
+_POSITION: Final = 0x50
 _CONTEXT: Final = 0x57  # what a function or trigger was doing, or which line of a COPY it is about
 
 
 def _may_show(step: Step | None, report: m.Report, names: Names) -> bool:
     """Whether the words of a report may be made from masked columns: they are computed from, or a function or trigger
-    says it, or it is about a character of a value that is sent."""
+    says it, or it is about a character of a value that is sent. Where they are compared only, a view may compute what
+    is compared; what has a place in the statement was found before any of it was carried out."""
     if (step is not None and step.unnamed) or names.compute_later or report.sqlstate in _OF_A_CHARACTER:
+        return True
+    if step is not None and step.probes and all(code != _POSITION for code, _ in report.fields):
         return True
     context = next((text for code, text in report.fields if code == _CONTEXT), None)
     if context is None:

@@ -82,6 +82,10 @@ class Ruling(NamedTuple):
     def allowed(self) -> bool:
         return self.verdict.decision == "allow"
 
+    @property
+    def probes(self) -> bool:
+        return self.flow is not None and bool(self.flow.probes)
+
 
 class Judge:
     """`catalogue` is empty where the plan has no masks of columns. `clock`: seconds; by it `spent` grows."""

@@ -132,7 +132,11 @@ class Names:
     @property
     def compute_later(self) -> bool:
         """A cursor WITH HOLD may compute from masked columns in whatever ends its transaction."""
-        return any(cursor.unnamed for cursor in self.cursors.values())
+        for cursor in self.cursors.values():
+            ruling = cursor.declared.ruling
+            if ruling is None or ("hold" in ruling.shape and (cursor.unnamed or ruling.probes)):
+                return True
+        return False
 
     def declare(self, ruling: Ruling, declared: Prepared) -> Denied | None:
         """DECLARE goes to the server; or why it does not."""

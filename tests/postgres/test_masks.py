@@ -24,6 +24,7 @@ create view mail as select n, email as address from people;
 create table notes (n int, body text); insert into notes values (1, 'ask {_CANARY}@example.com, not me');
 create table docs (n int, body jsonb, payload jsonb);
 insert into docs select 1, about, about from people where n = 1;
+create view cards as select n, card::int as number from people;
 create view words as select body->'key' as inside, body as whole from docs;
 create schema own authorization app;
 grant all on all tables in schema public to app;
@@ -277,6 +278,24 @@ go("select body from apart", on=psycopg.connect("", autocommit=True, client_enco
     assert later[0] == "22P02"
     assert character[0] == "22P05"
     assert "0xe2" not in character[1]
+
+
+def test_an_error_of_a_view_does_not_quote_it(spine: Spine) -> None:
+    """It may compute what a statement only compares: where that is allowed, nothing else holds the message back."""
+    ask = "select n from cards where number > 0"
+    *seen, fine, typo = _seen(
+        spine,
+        f"""
+go("{ask}")
+go("prepare p as {ask}"); go("execute p"); go("{ask}", prepare=True)
+go("begin"); go("declare c cursor for {ask}"); go("fetch c"); go("rollback")
+go("select count(*) from people where card like 'c%%'")
+go("select nothing from people where card like 'c%%'")
+""",
+    )
+    assert [each[0] for each in seen if isinstance(each, list)] == ["22P02"] * 4
+    assert fine == [[3]]
+    assert typo[1] == 'column "nothing" does not exist'
 
 
 def test_what_a_detector_finds_is_not_in_the_servers_words(spine: Spine) -> None:

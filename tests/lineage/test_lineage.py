@@ -89,6 +89,7 @@ SELECT (1).of_own, (id).of_own FROM users | | | | | of_own
 SELECT x.dblink FROM lower('A') x | | | | | dblink
 SELECT x.x, y.a FROM lower('A') x, lower('A') y(a), json_each('{}') z WHERE z.key = 'a' | | | | |
 SELECT (json_each('{}')).key | | | | |
+SELECT pg_partition_tree(pg_catalog.concat('x', email)) FROM users | | 0 | 0 | |
 SELECT p.isleaf, (pg_identify_object(1, 2, 3)).type FROM pg_catalog.pg_partition_tree('x') p | | | | |
 SELECT (ssn).pg_advisory_lock FROM users | | 1 | | 1 |
 SELECT max(email) FROM users | | 0 | | |

@@ -57,6 +57,7 @@ def judge(worlds: tuple[World, World], text: str, shadow: str) -> str:
     if flow.probes:  # may tell of a masked value, but must not show it
         for world, shown in ((one, a), (other, b)):
             assert CANARY not in str(hidden(shown, world.catalogue, flow)), text
+            assert CANARY not in str(hidden_by_output(shown, flow)), text
             assert flow.expressions or CANARY not in shown.message, text
         return "probes"
     if flow.expressions and (a.error or b.error):

@@ -119,7 +119,9 @@ SET_RETURNING: Final = names(
     aclexplode generate_series generate_subscripts json_array_elements json_array_elements_text json_each json_each_text
     json_object_keys json_populate_recordset json_to_recordset jsonb_array_elements jsonb_array_elements_text jsonb_each
     jsonb_each_text jsonb_object_keys jsonb_path_query jsonb_path_query_tz jsonb_populate_recordset jsonb_to_recordset
-    pg_options_to_table pg_snapshot_xip regexp_matches regexp_split_to_table string_to_table ts_debug ts_parse unnest
+    pg_extension_update_paths pg_get_publication_tables pg_options_to_table pg_partition_ancestors pg_partition_tree
+    pg_snapshot_xip pg_tablespace_databases regexp_matches regexp_split_to_table string_to_table ts_debug ts_parse
+    ts_token_type txid_snapshot_xip unnest
     """
 )
 
@@ -128,7 +130,10 @@ RECORDS: Final = names(
     """
     _pg_expandarray aclexplode json_each json_each_text json_populate_record json_populate_recordset json_to_record
     json_to_recordset jsonb_each jsonb_each_text jsonb_populate_record jsonb_populate_recordset jsonb_to_record
-    jsonb_to_recordset pg_options_to_table pg_sequence_parameters ts_debug ts_parse ts_token_type
+    jsonb_to_recordset pg_available_extension_versions pg_available_extensions pg_extension_update_paths
+    pg_get_catalog_foreign_keys pg_get_keywords pg_get_object_address pg_get_publication_tables pg_identify_object
+    pg_identify_object_as_address pg_input_error_info pg_options_to_table pg_partition_tree pg_sequence_parameters
+    pg_timezone_names ts_debug ts_parse ts_token_type
     """
 )
 

@@ -65,6 +65,10 @@ class Changes(Queries):
             self.keep(self.query(node.select_stmt, scope.beside([])).masks())
         target = self.target(node.relation, scope)
         self.probe_all(node.cols, scope)
+        if node.on_conflict_clause.infer.conname:  # of which columns we do not know: of those that are given, maybe
+            given = [target.find(each.res_target.name)[0].all() for each in node.cols]
+            for masks in given or [target.masks()]:
+                self.compare(masks)
         if node.HasField("on_conflict_clause"):
             self.on_conflict(node.on_conflict_clause, scope, target)
         return self.returning(node.returning_clause, scope, target, [target])

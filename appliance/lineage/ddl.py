@@ -14,7 +14,7 @@ from typing import Final
 
 from postgast import pg_query_pb2 as pb
 
-from appliance.lineage.builtins import names
+from appliance.lineage.builtins import QUIET_FUNCTIONS, names
 from appliance.lineage.changes import Changes
 from appliance.lineage.expressions import kind_of, text_of
 from appliance.lineage.scopes import Item, Scope
@@ -58,6 +58,10 @@ class Definitions(Changes):
     __slots__ = ()
 
     def define(self, kind: str, node: pb.Node) -> None:
+        if kind in ("create_domain_stmt", "create_enum_stmt"):
+            name = text_of(node.domainname if kind == "create_domain_stmt" else node.type_name)
+            if name and name[-1] in QUIET_FUNCTIONS:  # lower(email) may be a cast to it then
+                self.unseen(words(kind))
         if kind in HARMLESS:
             return
         if kind not in CHANGES:
@@ -114,10 +118,11 @@ class Definitions(Changes):
                     self.through(inner, scope, new=new and kind == "create_stmt")
 
     def reference(self, node: pb.Constraint) -> None:
-        """A foreign key tells whether a value is there; without names, in the primary key, which we do not know."""
+        """A foreign key tells whether a value is there; ON UPDATE CASCADE brings the next one that takes its place.
+        Without names it is one to the primary key, which we do not know."""
         columns = self.table(node.pktable)
         given = text_of(node.pk_attrs)
-        for name in given:
-            self.compare(columns.find(name)[0].all())
-        if not given:
-            self.compare(columns.masks())
+        for masks in [columns.find(name)[0].all() for name in given] or [columns.masks()]:
+            self.compare(masks)
+            if node.fk_upd_action == "c":
+                self.keep(masks)

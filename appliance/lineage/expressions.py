@@ -263,8 +263,6 @@ class Expressions:
                 for item in scope.items_called(name[0], qualified=False):
                     taint = Taint(taint.passed, taint.made | item.columns.masks())
             return taint
-        if name[-1] in builtins.SYSTEM_COLUMNS:
-            return CLEAN
         items = scope.items_called(name[-2], qualified=len(name) > 2)
         if not items:  # the server knows no such relation here, or we do not follow where it does
             return Taint(0, self.catalogue.all_masks)
@@ -279,6 +277,8 @@ class Expressions:
         of_a_row = name in builtins.OF_ANY_ROW or name in self.catalogue.row_functions
         if listed and (item.columns.certain or not of_a_row):
             return taint
+        if name in builtins.SYSTEM_COLUMNS and item.columns.complete:  # a table's; a query may give the name to any
+            return CLEAN
         if name in self.catalogue.row_functions:
             self.unseen(name)
         elif item.is_value and name != item.name:  # no row: nothing but a function can be meant
@@ -351,7 +351,10 @@ class Expressions:
             order |= masks
         self.compare(order)
         masks |= order
-        self.given(name[-1] if name else "", masks)
+        last = name[-1] if name else ""
+        self.given(last, masks)
+        if last == "length" and len(node.args) > 1:  # of bytes in an encoding: "invalid encoding name …"
+            self.loud(masks)
         return masks
 
     def given(self, function: str, masks: int) -> None:

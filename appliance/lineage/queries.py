@@ -169,10 +169,14 @@ class Queries(Expressions):
                 self.compare(masks)  # how many rows there are
                 names = table_function_columns(item)
                 columns = Columns(names, [Taint(0, masks)] * len(names), rest=Taint(0, masks), complete=False)
-                return self.named(item.alias, columns, scope)
+                columns = self.named(item.alias, columns, scope)
+                if not item.HasField("alias"):
+                    scope.items[-1].name = "xmltable" if kind == "range_table_func" else "json_table"
+                return columns
             if kind == "range_table_sample":
-                self.probe_all(item.args, scope)
-                self.probe(item.repeatable, scope)
+                inner = scope.beside([])  # it sees nothing of its own FROM
+                self.probe_all(item.args, inner)
+                self.probe(item.repeatable, inner)
                 method = text_of(item.method)
                 if not method or method[-1] not in builtins.TABLE_SAMPLES:
                     self.unseen(".".join(method))
@@ -284,10 +288,8 @@ class Queries(Expressions):
         if node.ordinality and not node.alias.colnames:
             names.append("ordinality")
         columns = Columns(names, [taint] * len(names), rest=taint, complete=False)
-        scope.items.append(Item(node.alias.aliasname, columns, is_value=may_be_value(node)))
-        if not node.alias.aliasname and len(node.functions) == 1:
-            call = node.functions[0].list.items[0]
-            scope.items[-1].name = name_of(call) or ""
+        name = node.alias.aliasname or name_of(node.functions[0].list.items[0])
+        scope.items.append(Item(name, columns, is_value=may_be_value(node)))
         return columns
 
     # WITH

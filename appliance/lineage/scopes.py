@@ -134,8 +134,8 @@ class Item:
 
     __slots__ = ("columns", "is_value", "name", "qualified")
 
-    def __init__(self, name: str, columns: Columns, *, qualified: bool = False, is_value: bool = False) -> None:
-        self.name = name  # alias or relation; "" if there is none
+    def __init__(self, name: str | None, columns: Columns, *, qualified: bool = False, is_value: bool = False) -> None:
+        self.name = name  # alias, relation or function; "" if there is none; None: one that we do not know, maybe any
         self.columns = columns
         self.qualified = qualified  # "schema.relation.column" may mean it, too: a relation without an alias
         self.is_value = is_value  # a function's, that may give values of one type in place of rows
@@ -181,10 +181,14 @@ class Scope:
     def items_called(self, name: str, *, qualified: bool) -> list[Item]:
         """The items that a qualifier may mean: of the innermost query that has the name; with a schema, of every."""
         found: list[Item] = []
+        certain = False
         scope: Scope | None = self
         while scope is not None:
-            found += [item for item in scope.items if item.name == name and (item.qualified or not qualified)]
-            if found and not qualified:
+            for item in scope.items:
+                if item.name in (name, None) and (item.qualified or not qualified):
+                    found.append(item)
+                    certain = certain or item.name is not None
+            if certain and not qualified:
                 break
             scope = scope.outer
         return found

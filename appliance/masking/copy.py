@@ -19,10 +19,10 @@ from typing import Final
 from appliance.masking.copy_base import MAX_ROW, CopyFormat, CopyMasker, broken
 from appliance.masking.copy_binary import BinaryCopy
 from appliance.masking.copy_csv import CsvCopy
-from appliance.masking.copy_text import TextCopy
+from appliance.masking.copy_text import TextCopy, null_may_be_value
 from appliance.masking.masker import Masker
 
-__all__ = ["BINARY", "CSV", "MAX_ROW", "CopyFormat", "CopyMasker", "copy_masker"]
+__all__ = ["BINARY", "CSV", "MAX_ROW", "CopyFormat", "CopyMasker", "copy_masker", "null_may_be_value"]
 
 CSV: Final = CopyFormat("csv", b",", b"")  # the defaults of FORMAT csv
 BINARY: Final = CopyFormat("binary")

@@ -44,6 +44,16 @@ def _unescaped(field: bytes) -> bytes:
     return field if b"\\" not in field else _ESCAPED.sub(_unescape, field)
 
 
+def null_may_be_value(options: CopyFormat) -> bool:
+    """Whether the server writes some value as it writes NULL: who guesses that one sees which rows have it."""
+    special = _special(options.delimiter)
+    return options.format == "text" and special.sub(_escape, _unescaped(options.null)) == options.null
+
+
+def _special(delimiter: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"[\x08\t\n\x0b\x0c\r\\" + re.escape(delimiter) + rb"]")
+
+
 class TextCopy(CopyMasker):
     """FORMAT text: a row is a line; `\\` escapes the delimiter, and a line's end is never in a value."""
 
@@ -56,7 +66,7 @@ class TextCopy(CopyMasker):
         self._header = options.header
         # A tab in a value is always written `\t`, so that a line's tabs are all delimiters.
         self._plain = options.delimiter == b"\t"
-        self._special = re.compile(rb"[\x08\t\n\x0b\x0c\r\\" + re.escape(options.delimiter) + rb"]")
+        self._special = _special(options.delimiter)
 
     def _feed(self, payload: bytes) -> bytes:
         last = payload.rfind(b"\n") + 1

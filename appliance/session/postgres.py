@@ -227,6 +227,7 @@ class Session:
                 return self._deny(step, denied(verdict), index)
             hold = hold or verdict.decision == "hold"
             unnamed.update(ruling.unnamed)
+            step.probes = step.probes or ruling.probes
             step.limit_by(verdict)
             if ruling.name or ruling.command == "copy-in":
                 error = self._name(step, ruling, index, unnamed)
@@ -304,6 +305,7 @@ class Session:
         if inner.command == "copy-in":
             self._barrier = step
         step.limit_by(inner.verdict)
+        step.probes = step.probes or inner.probes
         unnamed.update(inner.unnamed)
         return None
 
@@ -313,6 +315,7 @@ class Session:
         if ruling is not None:
             if ruling.verdict.decision == "deny":
                 return denied(ruling.verdict)
+            step.probes = step.probes or ruling.probes
             step.limit_by(ruling.verdict)
         return None
 
@@ -687,7 +690,7 @@ class Session:
         if error is not None:
             self._emit(self._refuse(error))
         elif self.masks is not None:
-            self._emit(_without_values(m.ERROR, report, _may_show(step, report), self.masks))
+            self._emit(_without_values(m.ERROR, report, _may_show(step, report, self._names), self.masks))
         else:
             self._pass(frame)
 
@@ -698,7 +701,7 @@ class Session:
         elif frame.kind == m.NOTICE:
             report = read.report(frame.body)
             step = self._steps[0] if self._steps else None
-            self._emit(_without_values(m.NOTICE, report, _may_show(step, report), self.masks))
+            self._emit(_without_values(m.NOTICE, report, _may_show(step, report, self._names), self.masks))
         else:
             notification = read.notification(frame.body)
             self._emit(write.notification(notification.pid, notification.channel, b""))
@@ -793,13 +796,18 @@ _UNKNOWN_PORTAL: Final = Ruling(
     "execute", b"", (), "<a portal that is not known>", Verdict("allow", "portal"), (), None
 )
 _VALUE_FIELDS: Final = frozenset(b"DHWqp")  # detail, hint, context, internal query: where the server puts values
+_OF_A_CHARACTER: Final = frozenset((b"22P05", b"22021"))  # that the client's encoding does not have, or none has
+_POSITION: Final = 0x50
 _CONTEXT: Final = 0x57  # what a function or trigger was doing, or which line of a COPY it is about
 
 
-def _may_show(step: Step | None, report: m.Report) -> bool:
+def _may_show(step: Step | None, report: m.Report, names: Names) -> bool:
     """Whether the words of a report may be made from masked columns: they are computed from, or a function or trigger
-    says it."""
-    if step is not None and step.unnamed:
+    says it, or it is about a character of a value that is sent. Where they are compared only, a view may compute what
+    is compared; what has a place in the statement was found before any of it was carried out."""
+    if (step is not None and step.unnamed) or names.compute_later or report.sqlstate in _OF_A_CHARACTER:
+        return True
+    if step is not None and step.probes and all(code != _POSITION for code, _ in report.fields):
         return True
     context = next((text for code, text in report.fields if code == _CONTEXT), None)
     if context is None:

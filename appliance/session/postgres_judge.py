@@ -36,6 +36,8 @@ _KNOWN_LARGEST: Final = 16_384  # bytes of one
 _KNOWN_STATEMENTS: Final = 16  # of one
 _SHAPE_MOST: Final = 8192  # characters
 _BY_NAME: Final = frozenset(("execute", "fetch", "move", "close", "deallocate"))  # the session knows the names
+_NOT_KNOWN: Final = frozenset(("EXECUTE", "FETCH"))  # so a Flow says that it does not
+_NO_FLOW: Final = Flow(frozenset(), frozenset(), frozenset(), frozenset(), (), None)
 # What a replication connection takes beside SQL (documentation 55.4): told apart by the first word, as the server does
 _REPLICATION: Final = re.compile(
     rb"\s*(IDENTIFY_SYSTEM|START_REPLICATION|CREATE_REPLICATION_SLOT|DROP_REPLICATION_SLOT|ALTER_REPLICATION_SLOT"
@@ -73,12 +75,16 @@ class Ruling(NamedTuple):
     shape: str  # without constants
     verdict: Verdict
     unnamed: tuple[int, ...]
-    flow: Flow | None  # where masked columns go; None: nothing is masked, or what it names says so
+    flow: Flow | None  # where masked columns go, but for what it names; None: nothing is masked
     copy: CopyOptions | None = None  # of COPY … TO STDOUT
 
     @property
     def allowed(self) -> bool:
         return self.verdict.decision == "allow"
+
+    @property
+    def probes(self) -> bool:
+        return self.flow is not None and bool(self.flow.probes)
 
 
 class Judge:
@@ -158,7 +164,9 @@ class Judge:
                 verdict = Verdict("deny", f"{setting.destination}/role-password", _OF_ITS_OWN)
             if self.strict and _turns_strings(statement):
                 verdict = self._unreadable_strings()
-            flow = flows[index] if flows and statement.command not in _BY_NAME else None
+            flow = flows[index] if flows else None
+            if flow is not None and statement.command in _BY_NAME:  # what EXECUTE is given may be calls; no more
+                flow = _NO_FLOW._replace(opaque=tuple(name for name in flow.opaque if name not in _NOT_KNOWN))
             unnamed: tuple[int, ...] = ()
             if verdict.decision != "deny" and flow is not None:
                 marks = frozenset(statement.marks)

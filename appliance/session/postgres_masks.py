@@ -10,7 +10,7 @@ from typing import Final
 
 from appliance.lineage.relations import Catalogue
 from appliance.lineage.scopes import union
-from appliance.masking.copy import CopyFormat, CopyMasker, copy_masker
+from appliance.masking.copy import CopyFormat, CopyMasker, copy_masker, null_may_be_value
 from appliance.masking.detectors import Detector, chosen
 from appliance.masking.hiding import Token
 from appliance.masking.kinds import value_type
@@ -41,6 +41,10 @@ class ResultMasks:
         self.codec = codec
         self._names: list[tuple[int, re.Pattern[str]]] = [
             (index, re.compile(translate(glob.lower()))) for index, mask in enumerate(masks) for glob in mask.names
+        ]
+        # JSON is read as UTF-8: in another encoding a name beyond ASCII may be spelled by other characters' bytes
+        self._paths = [
+            mask.paths if codec == "utf-8" or all(path.isascii() for path in mask.paths) else () for mask in masks
         ]
         self._detectors: list[tuple[Mask, tuple[Detector, ...]]] = [
             (mask, chosen(mask.detect)) for mask in masks if mask.detect
@@ -88,7 +92,7 @@ class ResultMasks:
         """`made`: masks that hide what is computed: its form is not the column's, so no paths lead through it."""
         kind = value_type(type_oid, self.catalogue.types)
         maskers = [
-            masker(self._masks[index].how, () if index in made else self._masks[index].paths, kind, binary, self._token)
+            masker(self._masks[index].how, () if index in made else self._paths[index], kind, binary, self._token)
             for index in sorted(hidden | made)
         ]
         for mask, detectors in self._detectors:
@@ -108,18 +112,25 @@ class ResultMasks:
             )
         names = options.columns if len(options.columns) == columns else ()
         hiding: list[Masker | None] = []
+        named = False  # a mask names one of them, or its column
         for index in range(columns):
             hidden: set[int] = set()
             made: set[int] = set()
             if touched and output is not None:
                 if output[index].expressions:
                     hiding.append(_COMPUTED)
-                    continue
+                    continue  # NULL in every row
                 hidden.update(output[index].passes)
             if names:
                 made |= self._named(names[index].encode(self.codec, "replace")) - hidden
+            named = named or bool(hidden or made)
             hiding.append(self._hiding(hidden, made, 0 if binary else _TEXT_OID, binary))
-        return CopyRows(copy_masker(_format_of(options, names, columns, self.codec), hiding)) if any(hiding) else None
+        if not any(hiding):
+            return None
+        form = _format_of(options, names, columns, self.codec)
+        if null_may_be_value(form) and (named or self.words(form.null) != form.null):
+            raise Denied("mask-copy", "a masked value may be what stands for NULL: leave it at \\N, or take CSV")
+        return CopyRows(copy_masker(form, hiding))
 
 
 class CopyRows:

@@ -129,6 +129,15 @@ class Names:
 
     # ---- cursors, and what SQL does to all of them ----
 
+    @property
+    def compute_later(self) -> bool:
+        """A cursor WITH HOLD may compute from masked columns in whatever ends its transaction."""
+        for cursor in self.cursors.values():
+            ruling = cursor.declared.ruling
+            if ruling is None or ("hold" in ruling.shape and (cursor.unnamed or ruling.probes)):
+                return True
+        return False
+
     def declare(self, ruling: Ruling, declared: Prepared) -> Denied | None:
         """DECLARE goes to the server; or why it does not."""
         cursor = self.cursors.get(ruling.name)

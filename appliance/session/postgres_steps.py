@@ -153,6 +153,7 @@ class Step:
         "portal",
         "prepared",
         "prepares",
+        "probes",
         "raw",
         "rows",
         "rulings",
@@ -185,6 +186,7 @@ class Step:
         self.limit_bytes = 0
         self.text = b""
         self.unnamed: tuple[int, ...] = ()
+        self.probes = False  # masked columns are compared
         self.known = False  # what its rows are
         self.before: Portal | None = None  # the portal of this name until now
         self.executed: Step | None = None  # the Execute right after this Describe

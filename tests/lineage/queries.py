@@ -210,6 +210,9 @@ class Maker:
             alias = self.fresh("x")
             doc = f"xmlelement(name r, xmlelement(name e, {self.value(before, 'text', 0)}))"
             return f"XMLTABLE('/r' PASSING {doc} COLUMNS e text PATH 'e') AS {alias}", [Source(alias, (("e", "text"),))]
+        if way < 59:
+            call = f"coalesce({self.value(before, 'text', 0)})"  # it has a name, though none is written
+            return call, [Source('"coalesce"', (('"coalesce"', "text"),))]
         if self.ctes and way < 75:
             name, fields = self.random.choice(self.ctes)
             return self.aliased(name, fields)
@@ -321,7 +324,7 @@ class Maker:
             kind = self.one("text", "int", "text", "int", "text[]", "bool")
             value = self.value(seen, kind, self.random.randint(0, 1) if self.often(60) else 0)
             if self.often(50):
-                name = self.one(self.fresh("c"), "email", "id", "name", self.fresh("c"))
+                name = self.one(self.fresh("c"), "email", "id", "name", "ctid", self.fresh("c"))
                 targets.append(f"{value} AS {name}")
                 fields.append((name, kind))
             else:

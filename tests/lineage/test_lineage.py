@@ -89,6 +89,8 @@ SELECT (1).of_own, (id).of_own FROM users | | | | | of_own
 SELECT x.dblink FROM lower('A') x | | | | | dblink
 SELECT x.x, y.a FROM lower('A') x, lower('A') y(a), json_each('{}') z WHERE z.key = 'a' | | | | |
 SELECT (json_each('{}')).key | | | | |
+SELECT pg_partition_tree(pg_catalog.concat('x', email)) FROM users | | 0 | 0 | |
+SELECT p.isleaf, (pg_identify_object(1, 2, 3)).type FROM pg_catalog.pg_partition_tree('x') p | | | | |
 SELECT (ssn).pg_advisory_lock FROM users | | 1 | | 1 |
 SELECT max(email) FROM users | | 0 | | |
 SELECT count(*) FROM users | | | | |
@@ -215,6 +217,9 @@ INSERT INTO users (email) VALUES ('x') RETURNING * | 0 1 | 0 | | |
 INSERT INTO users (email) VALUES ((SELECT email FROM hr.people LIMIT 1)) | | | | 0 |
 INSERT INTO users (id, email) VALUES (1, 'x') ON CONFLICT (email) DO NOTHING | | | 0 | |
 INSERT INTO users (id, email) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET email = excluded.email | | | | |
+INSERT INTO users (id, email) VALUES (1, 'x') ON CONFLICT ON CONSTRAINT users_email_key DO UPDATE SET id = 1 RETURNING id | | | 0 | |
+INSERT INTO users VALUES (1, 'x') ON CONFLICT ON CONSTRAINT users_email_key DO NOTHING | | | 0 1 | |
+INSERT INTO users (id, name) VALUES (1, 'x') ON CONFLICT ON CONSTRAINT users_pkey DO UPDATE SET name = 'y' | | | | |
 INSERT INTO users (id, name) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET name = users.email | | | | 0 |
 INSERT INTO users (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET id = 2 WHERE users.ssn = 3 | | | 1 | |
 UPDATE users SET name = 'x' WHERE id = 1 | | | | |
@@ -246,6 +251,9 @@ CREATE TABLE x (LIKE users INCLUDING ALL) | | | | |
 CREATE TABLE x () INHERITS (users) | | | | 0 1 |
 CREATE TABLE x (e text REFERENCES users (email)) | | | 0 | |
 CREATE TABLE x (e int REFERENCES users (id)) | | | | |
+CREATE TABLE x (e int REFERENCES users (id) ON UPDATE CASCADE) | | | | |
+CREATE TABLE x (e text REFERENCES users (email) ON UPDATE CASCADE) | | | 0 | 0 |
+ALTER TABLE x ADD FOREIGN KEY (e) REFERENCES users ON UPDATE CASCADE | | | 0 1 | 0 1 |
 CREATE TABLE x (e int DEFAULT fetch_email(1)) | | | | | fetch_email
 CREATE TEMP TABLE users (email text) | | | | |
 CREATE SCHEMA s CREATE VIEW v AS SELECT email FROM users | | | | 0 |
@@ -307,6 +315,9 @@ SELECT upper(system_user::varchar) FROM users AS "system_user" | | 0 1 | | |
 SELECT email AS system_user FROM users ORDER BY system_user | 0 | | 0 | |
 SELECT system_user FROM orders | | | | |
 CREATE EXTENSION dblink | | | | | CREATE EXTENSION
+CREATE DOMAIN lower AS text CHECK (value::int > 0) | | | | | CREATE DOMAIN
+CREATE TYPE public.upper AS ENUM ('a') | | | | | CREATE ENUM
+CREATE TYPE mood AS ENUM ('a') | | | | |
 ALTER DOMAIN mail ADD CHECK (value NOT LIKE 'a%') | | | | | ALTER DOMAIN
 CREATE FOREIGN TABLE f (email text) SERVER s OPTIONS (table_name 'users') | | | | | CREATE FOREIGN TABLE
 ALTER FOREIGN TABLE f OPTIONS (SET table_name 'users') | | | | | ALTER TABLE

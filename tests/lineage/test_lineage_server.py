@@ -57,6 +57,7 @@ def judge(worlds: tuple[World, World], text: str, shadow: str) -> str:
     if flow.probes:  # may tell of a masked value, but must not show it
         for world, shown in ((one, a), (other, b)):
             assert CANARY not in str(hidden(shown, world.catalogue, flow)), text
+            assert CANARY not in str(hidden_by_output(shown, flow)), text
             assert flow.expressions or CANARY not in shown.message, text
         return "probes"
     if flow.expressions and (a.error or b.error):
@@ -153,6 +154,16 @@ MADE = (
     "SELECT (SELECT kind FROM ROWS FROM (json_to_record('{}') AS (kind text)) AS x(y)) FROM (SELECT email AS kind FROM users) s",
     "SELECT most_common_vals::text FROM pg_stats",
     "SELECT to_jsonb(s) FROM pg_stats s",
+    "SELECT s.ctid || '' FROM (SELECT email AS ctid FROM users) s",
+    "SELECT (s).xmin || '' FROM (SELECT email AS xmin FROM users) s",
+    "SELECT 1 FROM (SELECT email AS tableoid FROM users) s WHERE s.tableoid LIKE 'z%'",
+    "SELECT id FROM users WHERE length('\\x00'::bytea, email) > 0",
+    'SELECT (SELECT "coalesce"."coalesce" FROM coalesce(email)) FROM users, (SELECT 1 AS "coalesce") AS "coalesce"',
+    'SELECT (SELECT "nullif"."nullif" FROM nullif(email, \'\')) FROM users, (SELECT 1 AS "nullif") AS "nullif"',
+    "SELECT (SELECT unnest.unnest FROM ROWS FROM (unnest(ARRAY[email]), generate_series(1, 1))) FROM users, (SELECT 1 AS unnest) AS unnest",
+    "SELECT (SELECT xmltable.e FROM XMLTABLE('/r' PASSING xmlelement(name r, email) COLUMNS e text PATH '.')) FROM users, (SELECT 1 AS e) AS xmltable",
+    "SELECT (SELECT count(*) FROM (VALUES (1)) v(ssn), orders TABLESAMPLE bernoulli (coalesce(ssn, 9) * 4)) FROM users",
+    "UPDATE users SET name = 'x' RETURNING WITH (OLD AS o) o.email, o.*, new.email, o, id",
 )  # fmt: skip
 
 

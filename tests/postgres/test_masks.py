@@ -24,6 +24,7 @@ create view mail as select n, email as address from people;
 create table notes (n int, body text); insert into notes values (1, 'ask {_CANARY}@example.com, not me');
 create table docs (n int, body jsonb, payload jsonb);
 insert into docs select 1, about, about from people where n = 1;
+create view cards as select n, card::int as number from people;
 create view words as select body->'key' as inside, body as whole from docs;
 create schema own authorization app;
 grant all on all tables in schema public to app;
@@ -183,6 +184,37 @@ go("select count(*) from people")
             assert data.count("***") >= 3
 
 
+@pytest.mark.parametrize(
+    ("null", "named", "found"),
+    [
+        (f"{_CANARY}1@x.test", False, False),
+        ("", False, True),
+        (r"no\ne", False, True),
+        (r"\N", True, True),
+        (r"\?", True, True),
+    ],
+)
+def test_copy_as_text_has_no_null_that_could_be_a_value(spine: Spine, null: str, named: bool, found: bool) -> None:
+    """It is written as it is given: whoever guesses a value would see the rows that have it."""
+    code = f"""
+for what in ("email from people order by n", "body from notes"):
+    for options in ("format text", "format csv"):
+        try:
+            null = {null!r}
+            with connection.cursor().copy(f"copy (select {{what}}) to stdout (null '{{null}}', {{options}})") as copy:
+                seen.append(b"".join(bytes(part) for part in copy).decode())
+        except psycopg.Error as error:
+            seen.append(error.sqlstate)
+"""
+    emails, notes = "***\n" * 3, "ask ***, not me\n"
+    assert _seen(spine, code) == [
+        emails if named else "42501",
+        emails,
+        notes if found else "42501",
+        notes.replace("ask ***, not me", '"ask ***, not me"'),
+    ]
+
+
 _AROUND = [
     "select upper(system_user) from (select email as system_user from people) s",
     "alter domain own.kind add check (value not like 'c%')",
@@ -230,6 +262,40 @@ except psycopg.Error as error:
     assert got[0] == "23505"
     assert got[2] is None
     assert got[3] == "people_email"
+
+
+def test_an_error_that_comes_later_or_of_a_character_does_not_quote_it(spine: Spine) -> None:
+    """COMMIT computes what a cursor WITH HOLD is to give; what the client's encoding has not is named by its bytes."""
+    spine.server.sql("create table apart (n int, body text); insert into apart values (1, '€')")
+    spine.server.sql("grant all on apart to app")
+    *_, later, character = _seen(
+        spine,
+        """
+go("begin"); go("declare c cursor with hold for select card::int from people"); go("commit")
+go("select body from apart", on=psycopg.connect("", autocommit=True, client_encoding="latin1"))
+""",
+    )
+    assert later[0] == "22P02"
+    assert character[0] == "22P05"
+    assert "0xe2" not in character[1]
+
+
+def test_an_error_of_a_view_does_not_quote_it(spine: Spine) -> None:
+    """It may compute what a statement only compares: where that is allowed, nothing else holds the message back."""
+    ask = "select n from cards where number > 0"
+    *seen, fine, typo = _seen(
+        spine,
+        f"""
+go("{ask}")
+go("prepare p as {ask}"); go("execute p"); go("{ask}", prepare=True)
+go("begin"); go("declare c cursor for {ask}"); go("fetch c"); go("rollback")
+go("select count(*) from people where card like 'c%%'")
+go("select nothing from people where card like 'c%%'")
+""",
+    )
+    assert [each[0] for each in seen if isinstance(each, list)] == ["22P02"] * 4
+    assert fine == [[3]]
+    assert typo[1] == 'column "nothing" does not exist'
 
 
 def test_what_a_detector_finds_is_not_in_the_servers_words(spine: Spine) -> None:

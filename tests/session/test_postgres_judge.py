@@ -152,6 +152,15 @@ def test_a_function_of_the_servers_own_name_is_the_servers(name: str, opaque: st
             assert not judge.judge(b"select query_to_xml('x')")[0].allowed
 
 
+def test_what_execute_is_given_is_called_as_anywhere() -> None:
+    """PREPARE p AS SELECT $1 gives it back."""
+    judge = _judge(plan=replace(_MASKED, opaque_functions=("public.total",)), catalogue=Catalogue([_USERS]))
+    for text in (b"execute p (public.mail_of(1))", b"execute p (pg_stat_get_backend_activity(1))"):
+        assert not judge.judge(text)[0].allowed
+    for text in (b"execute p", b"execute p (lower('X'), total(1))", b"fetch c", b"close c", b"deallocate p"):
+        assert judge.judge(text)[0].allowed
+
+
 @pytest.mark.parametrize("schema", ["app", "public"])
 def test_the_users_own_schema_is_on_the_path(schema: str) -> None:
     users = Relation(schema, "users", 1, ("id", "email"), (1, 2), (Taint(0, 0), Taint(1, 0)), (True, True))

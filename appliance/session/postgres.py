@@ -318,21 +318,24 @@ class Session:
 
     def _deny(self, step: Step, error: Denied, index: int = 0) -> None:
         """The server is asked for an error in place of the statement."""
-        if self._barrier is step:
-            self._barrier = None
-        ruling = step.rulings[index] if step.rulings else None
-        self.operations += 1
-        if ruling is not None:
-            verdict = Verdict("deny", error.rule, error.reason, error.ask)
-            self.decisions.append(Decision(self.operations, ruling, verdict, step.text, ()))
+        self._refused(step, error, index)
         simple = step.kind in (steps.QUERY, steps.FUNCTION)
         poison = Step(steps.QUERY if simple else steps.PARSE, step.group)
         poison.error = error
-        poison.number = self.operations if ruling is not None else 0
+        poison.number = self.operations if step.rulings else 0
         poison.started = self.now
-        self._names.forget(step)
         self._steps.append(poison)
         self.to_server.append(POISON_QUERY if simple else POISON_PARSE)
+
+    def _refused(self, step: Step, error: Denied, index: int) -> None:
+        """It does not go to the server, and nothing that it would have named comes to be."""
+        if self._barrier is step:
+            self._barrier = None
+        self.operations += 1
+        if step.rulings:
+            verdict = Verdict("deny", error.rule, error.reason, error.ask)
+            self.decisions.append(Decision(self.operations, step.rulings[index], verdict, step.text, ()))
+        self._names.forget(step)
 
     def _go_on(self, step: Step, raw: bytes) -> None:
         rulings = step.rulings
@@ -354,13 +357,17 @@ class Session:
     def answer_hold(self, error: Denied | None) -> None:
         """What was held goes on, or is refused."""
         step, self.held = self.held, None
-        if step is None or self._skipping:  # an error of what came before it: the server would skip it
+        if step is None:
             return
-        if error is None:
+        index = [ruling.verdict.decision for ruling in step.rulings].index("hold")
+        if error is None and not self._skipping:
             self._go_on(step, step.raw)
             return
-        decisions = [ruling.verdict.decision for ruling in step.rulings]
-        self._deny(step, error, decisions.index("hold"))
+        self.operations += index  # so its number is the one that it was held under
+        if error is not None and not self._skipping:
+            self._deny(step, error, index)
+        else:  # what came before it has failed: the server would skip it
+            self._refused(step, error or Denied(step.rulings[index].verdict.rule, "what came before it failed"), index)
 
     def say(self, data: bytes) -> None:
         """A message of ours for the agent, at once or after the server's that it has a part of."""
@@ -709,6 +716,7 @@ class Session:
         if step.kind in (steps.QUERY, steps.FUNCTION):
             self._names.forget(step)
             step.error = step.limited = None
+            step.number = 0  # its end is on record
             return
         gone: list[Step] = []
         while waiting and waiting[0].kind != steps.SYNC:

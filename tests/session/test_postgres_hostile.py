@@ -150,6 +150,13 @@ HELD = {
         E(b"c") + SYNC,
         Q(b"fetch c"),
     ],
+    "a PREPARE beside what is held, both skipped": [
+        P(b"s", b"hold 1") + SYNC,
+        B(b"", b"unknown") + Q(b"prepare s rows 1; hold 2"),
+        SYNC,
+        Q(b"execute s"),
+    ],
+    "a COPY beside what is held, both skipped": [B(b"", b"unknown") + Q(b"copyin; hold 2"), SYNC],
 }
 
 
@@ -160,6 +167,26 @@ def test_what_is_held_is_not_carried_out_under_another_name(way: str, masks: boo
     run(one, *HELD[way])
     assert b"hold 1" not in one.server.done
     assert not one.session.under_way
+    assert one.taken
+
+
+def test_what_is_held_and_then_skipped_is_on_record_as_refused() -> None:
+    """Under the number that it was held under, which no other statement may get."""
+    one = through()
+    run(one, B(b"", b"unknown") + Q(b"rows 1; hold 2"), SYNC, Q(b"rows 2"))
+    decisions = [(each.number, each.text, each.verdict.decision) for each in one.session.decisions]
+    assert decisions == [(2, b"rows 1; hold 2", "deny"), (3, b"rows 2", "allow")]
+
+
+@pytest.mark.parametrize("status", ["before", "after"])
+def test_a_function_that_fails_has_one_end(status: str) -> None:
+    """An error may come after its result, too: at the end of its transaction."""
+    one = through(masks=False)
+    one.agent(write.message(m.FUNCTION_CALL, (1).to_bytes(4, "big") + bytes(6)))
+    result = write.function_result(b"x") if status == "after" else b""
+    answer = result + write.error("ERROR", "23503", "no") + write.ready(m.IDLE)
+    one.session.from_server(Frames(True, login=False).feed(answer))
+    assert [(end.number, end.sqlstate) for end in one.session.endings] == [(1, "23503")]
 
 
 SHOWN = {

@@ -165,8 +165,7 @@ class PostgresFlow:
         except Refused as refused:
             self._tally.failed(EnvironmentFailed("upstream-login", ""))
             self.end = "upstream-login"
-            lease = self._lease
-            self._agent.write(refused.raw if lease is None else lease.scrubber.text(refused.raw)[0])
+            self._agent.write(self._without_secrets(refused.raw))
             self._agent.close()
         except CoatcheckError as error:
             self._finish(error)
@@ -252,7 +251,7 @@ class PostgresFlow:
             b"".join(
                 (
                     write.authentication_ok(),
-                    *server.greeting,
+                    self._without_secrets(b"".join(server.greeting)),
                     write.backend_key_data(self._cancel.pid, self._cancel.key),
                     write.ready(server.status),
                 )
@@ -331,6 +330,11 @@ class PostgresFlow:
         self._tally.failed(denied)
         return refusal(denied, self._flow.id, self._services.config.ask)
 
+    def _without_secrets(self, messages: bytes) -> bytes:
+        """What the server says before the session begins, or we say in its words."""
+        scrub = scrubber_of(self._lease) if self._lease is not None else None
+        return messages if scrub is None else scrub(messages)
+
     def _finish(self, error: CoatcheckError) -> None:
         """The session ends with an error."""
         if self._agent.closing:
@@ -339,7 +343,8 @@ class PostgresFlow:
         self.end = error.rule if isinstance(error, Denied) else getattr(error, "code", "internal")
         if isinstance(error, InternalError):
             log.error("flow.bug", flow=self._flow.id, error=str(error))
-        self._agent.write(refusal(error, self._flow.id, self._services.config.ask, fatal=True))
+        said = refusal(error, self._flow.id, self._services.config.ask, fatal=True)
+        self._agent.write(self._without_secrets(said))
         self._agent.close()
 
     # ---- open: from the agent ----

@@ -686,7 +686,7 @@ class Session:
             self._pass(frame)
             return
         error = step.error or step.limited
-        self._end(step, report.sqlstate.decode("ascii", "replace") if error is None else state_of(error))
+        self._end(step, report.sqlstate[:5].decode("ascii", "replace") if error is None else state_of(error))
         self._copy_in = False
         if self._barrier is step:
             self._barrier = None

@@ -40,6 +40,7 @@ from appliance.wire.postgres import messages as m
 _POISON_TEXT: Final = b"Coatcheck denied this statement"
 POISON_QUERY: Final = write.query(_POISON_TEXT)
 POISON_PARSE: Final = write.parse(b"", _POISON_TEXT)
+POISON_NAMED: Final = write.parse(b"coatcheck", _POISON_TEXT)  # one without a name ends the unnamed statement
 _STEPS_MOST: Final = 10_000  # under way; an unsent rest of answers (8 KB of the server's) is of fewer
 _MASKED_ERROR: Final = b"an error in a statement that touches masked columns; its words could show them"
 
@@ -325,7 +326,8 @@ class Session:
         poison.number = self.operations if step.rulings else 0
         poison.started = self.now
         self._steps.append(poison)
-        self.to_server.append(POISON_QUERY if simple else POISON_PARSE)
+        unnamed = step.kind == steps.PARSE and not step.name
+        self.to_server.append(POISON_QUERY if simple else POISON_PARSE if unnamed else POISON_NAMED)
 
     def _refused(self, step: Step, error: Denied, index: int) -> None:
         """It does not go to the server, and nothing that it would have named comes to be."""
@@ -367,7 +369,9 @@ class Session:
         if error is not None and not self._skipping:
             self._deny(step, error, index)
         else:  # what came before it has failed: the server would skip it
-            self._refused(step, error or Denied(step.rulings[index].verdict.rule, "what came before it failed"), index)
+            error = error or Denied(step.rulings[index].verdict.rule, "what came before it failed")
+            self._refused(step, error, index)
+            self.endings.append(Ending(self.operations, 0, 0, state_of(error), self.now))
 
     def say(self, data: bytes) -> None:
         """A message of ours for the agent, at once or after the server's that it has a part of."""
@@ -675,7 +679,7 @@ class Session:
             self._pass(frame)
 
     def _end(self, step: Step, sqlstate: str) -> None:
-        if step.number:
+        if step.number and step.index < max(1, len(step.rulings)):
             self.endings.append(Ending(step.number + step.index, step.rows, step.bytes, sqlstate, step.started))
 
     def _error(self, frame: Whole) -> None:
@@ -686,11 +690,12 @@ class Session:
             self._pass(frame)
             return
         error = step.error or step.limited
-        self._end(step, report.sqlstate[:5].decode("ascii", "replace") if error is None else state_of(error))
+        sqlstate = report.sqlstate[:5].decode("ascii", "replace") if error is None else state_of(error)
+        self._end(step, sqlstate)
         self._copy_in = False
         if self._barrier is step:
             self._barrier = None
-        self._fail(step)
+        self._fail(step, sqlstate)
         if error is not None:
             self._emit(self._refuse(error))
         elif self.masks is not None:
@@ -710,16 +715,25 @@ class Session:
             notification = read.notification(frame.body)
             self._emit(write.notification(notification.pid, notification.channel, b""))
 
-    def _fail(self, step: Step) -> None:
+    def _skip(self, step: Step, first: int, sqlstate: str) -> None:
+        """The statements from `first` on end with the error that keeps them from being carried out."""
+        if step.number:
+            for index in range(first, max(1, len(step.rulings))):
+                self.endings.append(Ending(step.number + index, 0, 0, sqlstate, step.started))
+
+    def _fail(self, step: Step, sqlstate: str) -> None:
         """The server skips what was asked up to the next Sync, or ends the Query."""
         waiting = self._steps
         if step.kind in (steps.QUERY, steps.FUNCTION):
             self._names.forget(step)
+            self._skip(step, step.index + 1, sqlstate)
             step.error = step.limited = None
             step.number = 0  # its end is on record
             return
         gone: list[Step] = []
         while waiting and waiting[0].kind != steps.SYNC:
+            if gone:
+                self._skip(waiting[0], 0, sqlstate)
             gone.append(waiting.popleft())
         for step in reversed(gone):  # the last Bind of a name first: it is the one that the name means
             self._names.forget(step)

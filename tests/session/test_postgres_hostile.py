@@ -176,6 +176,7 @@ def test_what_is_held_and_then_skipped_is_on_record_as_refused() -> None:
     run(one, B(b"", b"unknown") + Q(b"rows 1; hold 2"), SYNC, Q(b"rows 2"))
     decisions = [(each.number, each.text, each.verdict.decision) for each in one.session.decisions]
     assert decisions == [(2, b"rows 1; hold 2", "deny"), (3, b"rows 2", "allow")]
+    assert [each.number for each in one.session.endings] == [2, 3]
 
 
 @pytest.mark.parametrize("status", ["before", "after"])
@@ -369,5 +370,8 @@ def test_whatever_an_agent_does(
     if masks:
         assert CANARY not in one.to_agent
     assert seen(one.to_agent)[-1][0] == m.READY
+    numbers = [each.number for each in one.session.decisions]
+    assert sorted(each.number for each in one.session.endings) == numbers
+    assert len(set(numbers)) == len(numbers)
     assert one.session._names.texts >= 0
     assert read.ready(seen(one.to_agent)[-1][1]) == one.session.status

@@ -42,6 +42,7 @@ POISON_QUERY: Final = write.query(_POISON_TEXT)
 POISON_PARSE: Final = write.parse(b"", _POISON_TEXT)
 POISON_NAMED: Final = write.parse(b"coatcheck", _POISON_TEXT)  # one without a name ends the unnamed statement
 _STEPS_MOST: Final = 10_000  # under way; an unsent rest of answers (8 KB of the server's) is of fewer
+_NO_COPY_DATA: Final = "only COPY data may come while the server takes COPY data"
 _MASKED_ERROR: Final = b"an error in a statement that touches masked columns; its words could show them"
 
 
@@ -205,7 +206,7 @@ class Session:
         if not self._copy_in:
             return False
         if kind not in (m.COPY_DATA, m.COPY_DONE, m.COPY_FAIL, m.SYNC, m.FLUSH):
-            raise PeerError("postgres-state", "only COPY data may come while the server takes COPY data")
+            raise PeerError("postgres-state", _NO_COPY_DATA)
         return True
 
     def _query(self, frame: Whole) -> None:
@@ -560,10 +561,13 @@ class Session:
             self._complete(frame)
             return
         elif kind == m.COPY_IN:
-            self._head(steps.QUERY, steps.EXECUTE)
+            step = self._head(steps.QUERY, steps.EXECUTE)
             self._copy_in = True
             while len(self._steps) > 1 and self._steps[1].kind == steps.SYNC:
                 del self._steps[1]  # the server passes over it (55.2.6)
+            if len(self._steps) > 1:  # of a text that cannot be read it was not known: the server eats what follows
+                raise PeerError("postgres-state", _NO_COPY_DATA)
+            self._barrier = step
         elif kind == m.COPY_OUT:
             self._copy_out(frame)
         elif kind == m.COPY_BOTH:
@@ -674,6 +678,7 @@ class Session:
                 more = any(other.kind != steps.SYNC for other in self._steps)
             if more or self.status != m.IDLE:
                 raise limited  # it was over before it could be stopped: only the session's end takes back what it did
+            self._skipping = step.kind == steps.EXECUTE and not self._steps  # as after any error
             self._emit(self._refuse(limited))
         else:
             self._pass(frame)

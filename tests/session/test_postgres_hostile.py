@@ -264,6 +264,30 @@ def test_the_limit_of_rows_counts_under_another_name_and_in_portions_too(message
     assert [kind for kind, _ in answer].count(m.DATA_ROW) <= 2
 
 
+def test_what_follows_a_limit_is_skipped_up_to_the_sync() -> None:
+    one = through(masks=False)
+    run(one, P(b"", b"rows 5") + B(b"", b"") + E(b"") + write.flush())
+    run(one, P(b"", b"rows 1") + B(b"", b"") + E(b"") + SYNC)
+    assert one.server.done == [b"rows 5"]
+    run(one, P(b"", b"rows 1") + B(b"", b"") + E(b"") + SYNC)
+    assert one.server.done == [b"rows 5", b"rows 1"]
+
+
+@pytest.mark.parametrize("rest", [[Q(b"rows 1")], [P(b"", b"rows 1")], [], [SYNC]])
+def test_nothing_but_copy_data_comes_behind_a_copy_that_could_not_be_read(rest: list[bytes]) -> None:
+    """The server eats it as what is no COPY data: its answers to what comes then would be taken for another's."""
+    one = through(masks=False)
+    one.agent(Q(b"unread") + b"".join(rest))
+    answer = Frames(True, login=False).feed(write.copy_response(m.COPY_IN, 0, []))
+    if rest and rest != [SYNC]:
+        with pytest.raises(PeerError, match="only COPY data"):
+            one.session.from_server(answer)
+        return
+    one.session.from_server(answer)
+    with pytest.raises(PeerError, match="only COPY data"):
+        one.agent(Q(b"rows 1"))
+
+
 def test_closing_an_old_portal_leaves_a_new_one_of_its_name() -> None:
     one = through()
     run(one, Q(b"begin") + P(b"s", b"rows 2") + B(b"c", b"s") + C(b"c") + B(b"c", b"s") + E(b"c", 1) + SYNC)

@@ -402,6 +402,7 @@ class Session:
         portal = Portal(self._names.statement(statement), self._group)
         if self._values and isinstance(frame, Message):
             portal.parameters = read.bind(frame.body).parameters
+            portal.size = frame.end - frame.start
         step = Step(steps.BIND, self._group, self._check_name(name))
         step.portal = portal
         self._names.bind(step, portal)
@@ -757,7 +758,7 @@ class Session:
             self._barrier = None
         self.status = read.ready(frame.body)
         if self.status == m.IDLE and not self._steps:
-            self._names.portals.clear()  # they end with their transaction
+            self._names.end_portals()
         self._pass(frame)
 
     # ---- what the agent gets ----

@@ -93,12 +93,13 @@ class Prepared:
 
 @final
 class Portal:
-    __slots__ = ("bound", "bytes", "group", "meant", "parameters", "prepared", "rows")
+    __slots__ = ("bound", "bytes", "group", "meant", "parameters", "prepared", "rows", "size")
 
     def __init__(self, prepared: Prepared | None, group: int) -> None:
         self.prepared = prepared  # None: nothing that was judged here
         self.group = group  # of its Bind
-        self.parameters: tuple[bytes | None, ...] = ()
+        self.parameters: tuple[bytes | None, ...] = ()  # for the record
+        self.size = 0  # bytes of the message that they are in
         self.bound = False  # the server has said so
         self.rows = 0  # that it has given, in how many portions ever
         self.bytes = 0

@@ -312,6 +312,21 @@ def test_failing_pipelines_leave_nothing_behind() -> None:
     assert one.session._names.texts < 3 << 20
 
 
+def test_what_portals_keep_for_the_record_is_bounded() -> None:
+    """By what there is, and not by what there was."""
+    one = through()
+    one.session._values = True
+    run(one, P(b"s", b"rows 1"))
+    long = [write.bind(b"p%d" % number, b"s", (), [b"x" * 200_000]) for number in range(200)]
+    for _ in range(2):
+        run(one, *long[:100], Q(b"commit"))
+        run(one, *(each for number, each in enumerate(long) for each in (each, C(b"p%d" % number))), SYNC)
+        run(one, *[B(b"", b"unknown"), *long[:100], SYNC])
+        run(one, *[write.bind(b"", b"s", (), [b"x" * 200_000])] * 200, SYNC)
+    with pytest.raises(PeerError, match="bytes of parameters"):
+        run(one, Q(b"begin"), *long)
+
+
 @pytest.mark.parametrize("kind", ["parse", "bind"])
 def test_a_long_pipeline_that_fails_costs_no_square_of_its_length(kind: str) -> None:
     """Its cost by length is compared, so that no clock of a busy machine decides: the server's answer to the first."""

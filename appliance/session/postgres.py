@@ -311,11 +311,12 @@ class Session:
 
     def _of_cursor(self, step: Step, cursor: Cursor) -> Denied | None:
         """Whether a cursor's rows may be asked for now; what had to be held was held when it was declared."""
-        ruling = cursor.declared.ruled_by(self.judge)
-        if ruling is not None:
-            if ruling.verdict.decision == "deny":
-                return denied(ruling.verdict)
-            step.limit_by(ruling.verdict)
+        for declared in (cursor.declared, cursor.before):
+            ruling = declared.ruled_by(self.judge) if declared is not None else None
+            if ruling is not None:
+                if ruling.verdict.decision == "deny":
+                    return denied(ruling.verdict)
+                step.limit_by(ruling.verdict)
         return None
 
     def _deny(self, step: Step, error: Denied, index: int = 0) -> None:

@@ -151,6 +151,8 @@ class Names:
         if cursor is None:
             self.cursors[ruling.name] = Cursor(declared, ruling.unnamed)
         else:
+            if cursor.done:
+                cursor.before = cursor.declared
             cursor.declared, cursor.done = declared, False
             cursor.unnamed = tuple({*cursor.unnamed, *ruling.unnamed})
         return None

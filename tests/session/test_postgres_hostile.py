@@ -264,6 +264,15 @@ def test_the_limit_of_rows_counts_under_another_name_and_in_portions_too(message
     assert [kind for kind, _ in answer].count(m.DATA_ROW) <= 2
 
 
+def test_the_limit_of_a_cursor_is_that_of_the_one_that_there_is() -> None:
+    """A DECLARE of a name that is taken fails; the cursor is the old one still."""
+    one = through(masks=False)
+    run(one, Q(b"begin") + Q(b"declare c rows 5") + Q(b"savepoint"), Q(b"declare c rows 1"), Q(b"rollbackto"))
+    with pytest.raises(Denied, match="more than 2 rows"):
+        run(one, *[Q(b"fetch c")] * 5)
+    assert [kind for kind, _ in seen(one.to_agent)].count(m.DATA_ROW) <= 2
+
+
 def test_what_follows_a_limit_is_skipped_up_to_the_sync() -> None:
     one = through(masks=False)
     run(one, P(b"", b"rows 5") + B(b"", b"") + E(b"") + write.flush())

@@ -45,6 +45,7 @@ log = structlog.get_logger()
 
 _REMIND: Final = 30.0  # seconds between notices to an agent whose statement is held
 _TEXT_MOST: Final = 8192  # characters of a statement on record
+_UNSENT_MOST: Final = 1 << 20  # bytes of the agent's that wait for a record; it may have a read's more
 _REPEATED: Final = 512  # bytes: a longer text of many statements is on record with the first of them
 _AUDIT_FAILED = "the audit record cannot be written, so nothing is let through"
 
@@ -79,6 +80,8 @@ class PostgresFlow:
         self._outgoing: list[bytes] = []
         self._unwritten = 0  # decisions that are not on record yet
         self._decided_at = 0.0
+        self._sent_at = 0  # bytes that the agent had sent when all that may go on went on last
+        self._behind = False  # too much waits for a record
         self._asking: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._stop_again = False
@@ -165,8 +168,7 @@ class PostgresFlow:
         except Refused as refused:
             self._tally.failed(EnvironmentFailed("upstream-login", ""))
             self.end = "upstream-login"
-            lease = self._lease
-            self._agent.write(refused.raw if lease is None else lease.scrubber.text(refused.raw)[0])
+            self._agent.write(self._without_secrets(refused.raw))
             self._agent.close()
         except CoatcheckError as error:
             self._finish(error)
@@ -252,7 +254,7 @@ class PostgresFlow:
             b"".join(
                 (
                     write.authentication_ok(),
-                    *server.greeting,
+                    self._without_secrets(b"".join(server.greeting)),
                     write.backend_key_data(self._cancel.pid, self._cancel.key),
                     write.ready(server.status),
                 )
@@ -331,6 +333,11 @@ class PostgresFlow:
         self._tally.failed(denied)
         return refusal(denied, self._flow.id, self._services.config.ask)
 
+    def _without_secrets(self, messages: bytes) -> bytes:
+        """What the server says before the session begins, or we say in its words."""
+        scrub = scrubber_of(self._lease) if self._lease is not None else None
+        return messages if scrub is None else scrub(messages)
+
     def _finish(self, error: CoatcheckError) -> None:
         """The session ends with an error."""
         if self._agent.closing:
@@ -339,7 +346,8 @@ class PostgresFlow:
         self.end = error.rule if isinstance(error, Denied) else getattr(error, "code", "internal")
         if isinstance(error, InternalError):
             log.error("flow.bug", flow=self._flow.id, error=str(error))
-        self._agent.write(refusal(error, self._flow.id, self._services.config.ask, fatal=True))
+        said = refusal(error, self._flow.id, self._services.config.ask, fatal=True)
+        self._agent.write(self._without_secrets(said))
         self._agent.close()
 
     # ---- open: from the agent ----
@@ -372,7 +380,8 @@ class PostgresFlow:
                 if judge.spent > session.spend_until:
                     self._rest(0.0)
             self._after_agent(session)
-        if self._inbox or self._server_full:
+        self._behind = bool(self._outgoing) and self._agent.received_bytes - self._sent_at > _UNSENT_MOST
+        if self._inbox or self._server_full or self._behind:
             self._agent.pause()
         else:
             self._agent.resume()
@@ -455,10 +464,13 @@ class PostgresFlow:
         self._tally.statements(1, self._clock() - self._decided_at)
         if not self._unwritten and self._outgoing:
             self._send()
+            if self._behind:
+                self._pump()
 
     def _send(self) -> None:
         server = self._server
         outgoing, self._outgoing = self._outgoing, []
+        self._sent_at = self._agent.received_bytes
         if server is not None and not self._agent.closing:
             server.channel.write_now(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
             if self._session is not None and self._session.ended:

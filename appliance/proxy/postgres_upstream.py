@@ -195,6 +195,7 @@ async def _authenticate(server: Server, login: Login) -> None:
     """PostgreSQL documentation 55.2.1 and 55.3."""
     channel = server.channel
     client: ScramClient | None = None
+    awaited = m.AUTH_OK  # of SCRAM's messages, the one that comes next
     asked = False
     while True:
         message = await server.sink.mailbox.message()
@@ -216,14 +217,16 @@ async def _authenticate(server: Server, login: Login) -> None:
                     "upstream-login", "the server asks for no password, which upstream_login does not name"
                 )
             return
-        if request.kind == m.AUTH_SASL_CONTINUE and client is not None:
-            channel.write(write.sasl_response(client.reply(request.data)))
-            continue
-        if request.kind == m.AUTH_SASL_FINAL and client is not None:
-            client.check(request.data)
+        if client is not None and request.kind == awaited:
+            if awaited == m.AUTH_SASL_CONTINUE:
+                channel.write(write.sasl_response(client.reply(request.data)))
+                awaited = m.AUTH_SASL_FINAL
+            else:
+                client.check(request.data)
+                awaited = m.AUTH_OK
             continue
         if asked:
-            raise PeerError("upstream-postgres", "the server asks for the password twice")
+            raise PeerError("upstream-postgres", "the server asks for the password twice, or in another order")
         asked = True
         password = login.password
         if password is None:
@@ -237,6 +240,7 @@ async def _authenticate(server: Server, login: Login) -> None:
             choice = choose(request.mechanisms, login.accepted, binding)
             client = ScramClient(choice, password, login.salted, nonce_of(os.urandom(LEAST_NONCE)))
             channel.write(write.sasl_initial(choice.mechanism, client.first()))
+            awaited = m.AUTH_SASL_CONTINUE
         elif request.kind == m.AUTH_MD5 and "md5" in login.accepted:
             response = md5_response(login.user.encode(), password.reveal(), request.data)
             channel.write(write.password(response))

@@ -40,7 +40,9 @@ from appliance.wire.postgres import messages as m
 _POISON_TEXT: Final = b"Coatcheck denied this statement"
 POISON_QUERY: Final = write.query(_POISON_TEXT)
 POISON_PARSE: Final = write.parse(b"", _POISON_TEXT)
+POISON_NAMED: Final = write.parse(b"coatcheck", _POISON_TEXT)  # one without a name ends the unnamed statement
 _STEPS_MOST: Final = 10_000  # under way; an unsent rest of answers (8 KB of the server's) is of fewer
+_NO_COPY_DATA: Final = "only COPY data may come while the server takes COPY data"
 _MASKED_ERROR: Final = b"an error in a statement that touches masked columns; its words could show them"
 
 
@@ -204,7 +206,7 @@ class Session:
         if not self._copy_in:
             return False
         if kind not in (m.COPY_DATA, m.COPY_DONE, m.COPY_FAIL, m.SYNC, m.FLUSH):
-            raise PeerError("postgres-state", "only COPY data may come while the server takes COPY data")
+            raise PeerError("postgres-state", _NO_COPY_DATA)
         return True
 
     def _query(self, frame: Whole) -> None:
@@ -311,31 +313,36 @@ class Session:
 
     def _of_cursor(self, step: Step, cursor: Cursor) -> Denied | None:
         """Whether a cursor's rows may be asked for now; what had to be held was held when it was declared."""
-        ruling = cursor.declared.ruled_by(self.judge)
-        if ruling is not None:
-            if ruling.verdict.decision == "deny":
-                return denied(ruling.verdict)
-            step.probes = step.probes or ruling.probes
-            step.limit_by(ruling.verdict)
+        for declared in (cursor.declared, cursor.before):
+            ruling = declared.ruled_by(self.judge) if declared is not None else None
+            if ruling is not None:
+                if ruling.verdict.decision == "deny":
+                    return denied(ruling.verdict)
+                step.probes = step.probes or ruling.probes
+                step.limit_by(ruling.verdict)
         return None
 
     def _deny(self, step: Step, error: Denied, index: int = 0) -> None:
         """The server is asked for an error in place of the statement."""
-        if self._barrier is step:
-            self._barrier = None
-        ruling = step.rulings[index] if step.rulings else None
-        self.operations += 1
-        if ruling is not None:
-            verdict = Verdict("deny", error.rule, error.reason, error.ask)
-            self.decisions.append(Decision(self.operations, ruling, verdict, step.text, ()))
+        self._refused(step, error, index)
         simple = step.kind in (steps.QUERY, steps.FUNCTION)
         poison = Step(steps.QUERY if simple else steps.PARSE, step.group)
         poison.error = error
-        poison.number = self.operations if ruling is not None else 0
+        poison.number = self.operations if step.rulings else 0
         poison.started = self.now
-        self._names.forget(step)
         self._steps.append(poison)
-        self.to_server.append(POISON_QUERY if simple else POISON_PARSE)
+        unnamed = step.kind == steps.PARSE and not step.name
+        self.to_server.append(POISON_QUERY if simple else POISON_PARSE if unnamed else POISON_NAMED)
+
+    def _refused(self, step: Step, error: Denied, index: int) -> None:
+        """It does not go to the server, and nothing that it would have named comes to be."""
+        if self._barrier is step:
+            self._barrier = None
+        self.operations += 1
+        if step.rulings:
+            verdict = Verdict("deny", error.rule, error.reason, error.ask)
+            self.decisions.append(Decision(self.operations, step.rulings[index], verdict, step.text, ()))
+        self._names.forget(step)
 
     def _go_on(self, step: Step, raw: bytes) -> None:
         rulings = step.rulings
@@ -357,13 +364,19 @@ class Session:
     def answer_hold(self, error: Denied | None) -> None:
         """What was held goes on, or is refused."""
         step, self.held = self.held, None
-        if step is None or self._skipping:  # an error of what came before it: the server would skip it
+        if step is None:
             return
-        if error is None:
+        index = [ruling.verdict.decision for ruling in step.rulings].index("hold")
+        if error is None and not self._skipping:
             self._go_on(step, step.raw)
             return
-        decisions = [ruling.verdict.decision for ruling in step.rulings]
-        self._deny(step, error, decisions.index("hold"))
+        self.operations += index  # so its number is the one that it was held under
+        if error is not None and not self._skipping:
+            self._deny(step, error, index)
+        else:  # what came before it has failed: the server would skip it
+            error = error or Denied(step.rulings[index].verdict.rule, "what came before it failed")
+            self._refused(step, error, index)
+            self.endings.append(Ending(self.operations, 0, 0, state_of(error), self.now))
 
     def say(self, data: bytes) -> None:
         """A message of ours for the agent, at once or after the server's that it has a part of."""
@@ -393,6 +406,7 @@ class Session:
         portal = Portal(self._names.statement(statement), self._group)
         if self._values and isinstance(frame, Message):
             portal.parameters = read.bind(frame.body).parameters
+            portal.size = frame.end - frame.start
         step = Step(steps.BIND, self._group, self._check_name(name))
         step.portal = portal
         self._names.bind(step, portal)
@@ -552,10 +566,13 @@ class Session:
             self._complete(frame)
             return
         elif kind == m.COPY_IN:
-            self._head(steps.QUERY, steps.EXECUTE)
+            step = self._head(steps.QUERY, steps.EXECUTE)
             self._copy_in = True
             while len(self._steps) > 1 and self._steps[1].kind == steps.SYNC:
                 del self._steps[1]  # the server passes over it (55.2.6)
+            if len(self._steps) > 1:  # of a text that cannot be read it was not known: the server eats what follows
+                raise PeerError("postgres-state", _NO_COPY_DATA)
+            self._barrier = step
         elif kind == m.COPY_OUT:
             self._copy_out(frame)
         elif kind == m.COPY_BOTH:
@@ -666,12 +683,13 @@ class Session:
                 more = any(other.kind != steps.SYNC for other in self._steps)
             if more or self.status != m.IDLE:
                 raise limited  # it was over before it could be stopped: only the session's end takes back what it did
+            self._skipping = step.kind == steps.EXECUTE and not self._steps  # as after any error
             self._emit(self._refuse(limited))
         else:
             self._pass(frame)
 
     def _end(self, step: Step, sqlstate: str) -> None:
-        if step.number:
+        if step.number and step.index < max(1, len(step.rulings)):
             self.endings.append(Ending(step.number + step.index, step.rows, step.bytes, sqlstate, step.started))
 
     def _error(self, frame: Whole) -> None:
@@ -682,11 +700,12 @@ class Session:
             self._pass(frame)
             return
         error = step.error or step.limited
-        self._end(step, report.sqlstate.decode("ascii", "replace") if error is None else state_of(error))
+        sqlstate = report.sqlstate[:5].decode("ascii", "replace") if error is None else state_of(error)
+        self._end(step, sqlstate)
         self._copy_in = False
         if self._barrier is step:
             self._barrier = None
-        self._fail(step)
+        self._fail(step, sqlstate)
         if error is not None:
             self._emit(self._refuse(error))
         elif self.masks is not None:
@@ -706,15 +725,25 @@ class Session:
             notification = read.notification(frame.body)
             self._emit(write.notification(notification.pid, notification.channel, b""))
 
-    def _fail(self, step: Step) -> None:
+    def _skip(self, step: Step, first: int, sqlstate: str) -> None:
+        """The statements from `first` on end with the error that keeps them from being carried out."""
+        if step.number:
+            for index in range(first, max(1, len(step.rulings))):
+                self.endings.append(Ending(step.number + index, 0, 0, sqlstate, step.started))
+
+    def _fail(self, step: Step, sqlstate: str) -> None:
         """The server skips what was asked up to the next Sync, or ends the Query."""
         waiting = self._steps
         if step.kind in (steps.QUERY, steps.FUNCTION):
             self._names.forget(step)
+            self._skip(step, step.index + 1, sqlstate)
             step.error = step.limited = None
+            step.number = 0  # its end is on record
             return
         gone: list[Step] = []
         while waiting and waiting[0].kind != steps.SYNC:
+            if gone:
+                self._skip(waiting[0], 0, sqlstate)
             gone.append(waiting.popleft())
         for step in reversed(gone):  # the last Bind of a name first: it is the one that the name means
             self._names.forget(step)
@@ -733,7 +762,7 @@ class Session:
             self._barrier = None
         self.status = read.ready(frame.body)
         if self.status == m.IDLE and not self._steps:
-            self._names.portals.clear()  # they end with their transaction
+            self._names.end_portals()
         self._pass(frame)
 
     # ---- what the agent gets ----

@@ -16,7 +16,7 @@ from appliance.session.postgres_steps import Cursor, Portal, Prepared, Step
 from appliance.wire.postgres import messages as m
 
 _MOST: Final = 10_000  # prepared statements, portals and cursors of a session, each
-_TEXTS_MOST: Final = 32 << 20  # bytes of the prepared statements' texts
+_TEXTS_MOST: Final = 32 << 20  # bytes of the prepared statements' texts, and of the portals' parameters
 _LENGTH: Final = 63  # bytes: names that begin with the same ones are the same name to the server (NAMEDATALEN)
 _SURE: Final = _LENGTH // 4  # bytes that are in no encoding of the server more than that
 _PREPARED_NAMES: Final = frozenset(("execute", "prepare", "explain", "create-table-as"))
@@ -34,13 +34,14 @@ def checked(name: bytes) -> bytes:
 
 @final
 class Names:
-    __slots__ = ("_asked", "_statements", "cursors", "portals", "texts")
+    __slots__ = ("_asked", "_parameters", "_statements", "cursors", "portals", "texts")
 
     def __init__(self) -> None:
         self._statements: dict[bytes, Prepared] = {}
         self._asked: dict[bytes, Prepared] = {}  # the server has not said yet whether it has them
         self.texts = 0  # bytes
         self.portals: dict[bytes, Portal] = {}
+        self._parameters = 0  # bytes, that portals keep for the record
         self.cursors: dict[bytes, Cursor] = {}
 
     # ---- whether the server has still to say what a name means ----
@@ -107,22 +108,35 @@ class Names:
         """At once: what follows in this pipeline happens only if this succeeds. Raises PeerError."""
         if len(self.portals) >= _MOST:
             raise PeerError("postgres-names", f"a session may have {_MOST} portals")
-        step.before = self.portals.get(step.name)
-        self.portals[step.name] = portal
+        step.before = self._set(step.name, portal)
+        if self._parameters > _TEXTS_MOST:
+            raise PeerError("postgres-names", f"a session's portals may have {_TEXTS_MOST} bytes of parameters")
+
+    def _set(self, name: bytes, portal: Portal | None) -> Portal | None:
+        """What the name means now; what it meant."""
+        before = self.portals.pop(name, None)
+        if before is not None:
+            self._parameters -= before.size
+        if portal is not None:
+            self._parameters += portal.size
+            self.portals[name] = portal
+        return before
+
+    def end_portals(self) -> None:
+        """Their transaction is over."""
+        self.portals.clear()
+        self._parameters = 0
 
     def unbind(self, step: Step) -> None:
         """`step` has failed: the name means what it meant before, if it was a Bind."""
         if step.kind == steps.BIND and self.portals.get(step.name) is step.portal:
-            if step.before is not None:
-                self.portals[step.name] = step.before
-            else:
-                self.portals.pop(step.name, None)
+            self._set(step.name, step.before)
 
     def closed(self, step: Step) -> None:
         """The server has closed what `step`, a Close, was about."""
         if step.index == m.PORTAL:
             if self.portals.get(step.name) is step.portal:  # and not one that was bound in the meantime
-                self.portals.pop(step.name, None)
+                self._set(step.name, None)
             self._cursors_closed(step.name)
         elif step.prepared is not None and self._statements.get(step.name) is step.prepared:
             self._gone(self._statements.pop(step.name))
@@ -146,6 +160,8 @@ class Names:
         if cursor is None:
             self.cursors[ruling.name] = Cursor(declared, ruling.unnamed)
         else:
+            if cursor.done:
+                cursor.before = cursor.declared
             cursor.declared, cursor.done = declared, False
             cursor.unnamed = tuple({*cursor.unnamed, *ruling.unnamed})
         return None

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from appliance.model.errors import Denied
 from appliance.model.verdict import PostgresPlan
+from appliance.wire.postgres import MAX_START, MIN_START
 
 # Encodings of the client in which a byte below 128 always is that character: only these can be read as the server
 # reads them. Names as the server folds them; Python's codec beside them.
@@ -37,6 +38,7 @@ CODECS: Final[Mapping[str, str]] = {
     "euckr": "euc_kr",
     "euccn": "gb2312",
 }
+_MOST: Final = MAX_START - MIN_START - 1  # bytes of the parameters: before them come length and version, then a NUL
 _OFF: Final = frozenset(("off", "false", "no", "0", "f", "n", "fa", "fal", "fals", "of"))
 # Parameters of the startup packet that are no settings, in small letters and no other
 _APART: Final = frozenset(("user", "database", "options", "replication"))
@@ -86,6 +88,8 @@ def check_startup(asked: Mapping[str, str], plan: PostgresPlan) -> Startup:
         parameters["role"] = plan.role
     if plan.judged:
         parameters["standard_conforming_strings"] = "on"  # whatever the role or the database has for a default
+    if sum(len(name.encode()) + len(value.encode()) + 2 for name, value in parameters.items()) > _MOST:
+        raise Denied("startup", "with what policy sets, the startup packet is longer than the server takes it")
     return Startup(user, database, parameters, codec)
 
 

@@ -93,12 +93,13 @@ class Prepared:
 
 @final
 class Portal:
-    __slots__ = ("bound", "bytes", "group", "meant", "parameters", "prepared", "rows")
+    __slots__ = ("bound", "bytes", "group", "meant", "parameters", "prepared", "rows", "size")
 
     def __init__(self, prepared: Prepared | None, group: int) -> None:
         self.prepared = prepared  # None: nothing that was judged here
         self.group = group  # of its Bind
-        self.parameters: tuple[bytes | None, ...] = ()
+        self.parameters: tuple[bytes | None, ...] = ()  # for the record
+        self.size = 0  # bytes of the message that they are in
         self.bound = False  # the server has said so
         self.rows = 0  # that it has given, in how many portions ever
         self.bytes = 0
@@ -114,10 +115,11 @@ class Cursor:
     """What DECLARE gave this name to. If it had the name of one that was there, and so failed, it is the other one
     still: so what hides one hides both, until CLOSE has been answered."""
 
-    __slots__ = ("bytes", "declared", "done", "rows", "unnamed")
+    __slots__ = ("before", "bytes", "declared", "done", "rows", "unnamed")
 
     def __init__(self, declared: Prepared, unnamed: tuple[int, ...]) -> None:
         self.declared = declared
+        self.before: Prepared | None = None  # what it is if the last DECLARE has failed
         self.unnamed = unnamed
         self.done = False  # the server has answered the last DECLARE
         self.rows = 0  # that it has given, in how many portions ever
@@ -126,6 +128,7 @@ class Cursor:
     def made(self) -> None:
         """The server has declared it (anew)."""
         self.done = True
+        self.before = None
         self.rows = self.bytes = 0
 
 

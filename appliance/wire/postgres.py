@@ -13,6 +13,7 @@ from appliance.wire import postgres_write as write
 from appliance.wire.postgres_frames import Frame, Frames, Message, Piece, Run
 from appliance.wire.postgres_start import (
     MAX_START,
+    MIN_START,
     CancelRequest,
     GssEncRequest,
     SslRequest,
@@ -28,6 +29,7 @@ from appliance.wire.postgres_start import (
 
 __all__ = [
     "MAX_START",
+    "MIN_START",
     "CancelRequest",
     "Frame",
     "Frames",

@@ -35,22 +35,39 @@ class Line:
 
     def until(self, ready: int) -> list[list[str]]:
         found: list[list[str]] = []
-        while ready:
-            data = self._sock.recv(65536)
-            if not data:
+        while ready > 0 and (more := self._more()):
+            found += more
+            ready -= sum(kind == "Z" for kind, _ in more)
+        return found if ready <= 0 else [*found, ["end", ""]]
+
+    def up_to(self, value: str) -> list[list[str]]:
+        """Up to the ReadyForQuery after a row of this value."""
+        found: list[list[str]] = []
+        while not (found and found[-1][0] == "Z" and any(value in text for kind, text in found if kind == "D")):
+            more = self._more()
+            if not more:
                 return [*found, ["end", ""]]
+            found += more
+        return found
+
+    def _more(self) -> list[list[str]]:
+        """What comes next; nothing at the end."""
+        found: list[list[str]] = []
+        while not found and (data := self._sock.recv(65536)):
             for frame in self._frames.feed(data):
                 if isinstance(frame, Run):
                     found += [[chr(frame.kind), body.decode("latin-1")] for body in frame.bodies()]
                 elif isinstance(frame, Message):
                     body = read.report(frame.body).sqlstate if frame.kind == m.ERROR else frame.body
                     found.append([chr(frame.kind), body.decode("latin-1")])
-                    ready -= frame.kind == m.READY
         return found
+
+    def send(self, data: bytes) -> None:
+        self._sock.sendall(data)
 
     def go(self, messages: bytes) -> list[list[str]]:
         frames = Frames(False, login=False).feed(messages)
-        self._sock.sendall(messages)
+        self.send(messages)
         return self.until(sum(frame.kind in _READY for frame in frames))
 
 

@@ -47,6 +47,17 @@ def test_the_placeholder_gets_in_and_only_the_server_sees_the_password(spine: Sp
     assert 'connection authenticated: identity="app" method=scram-sha-256' in spine.server.log()
 
 
+def test_what_the_server_says_at_the_login_has_no_secret_in_it(spine: Spine) -> None:
+    spine.server.sql(f"alter role app set application_name = '{PASSWORD}'")
+    try:
+        code = "import psycopg; c = psycopg.connect(''); print(c.info.parameter_status('application_name'))"
+        done = spine.run([*spine.appliance.python, "-c", code], timeout=60)
+    finally:
+        spine.server.sql("alter role app reset application_name")
+    assert len(done.stdout) == len(PASSWORD) + 1, done.stderr
+    assert not seen_in(PASSWORD, done.stdout, done.stderr)
+
+
 @pytest.mark.parametrize("password", ["wrong", PASSWORD, ""], ids=["wrong", "real", "empty"])
 def test_another_password_is_refused(spine: Spine, password: str) -> None:
     """The real one, too: an agent that has it must not be told that by being let in."""

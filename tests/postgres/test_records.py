@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.daemon.processes import pids
 from tests.postgres.scripts import seen_by
+from tests.postgres.session import AGENT_UID, variables
 from tests.postgres.spine import Spine
 
 pytestmark = pytest.mark.world
 
 
 def _change(config: dict[str, Any], destination: dict[str, Any]) -> None:
-    destination |= {"rules": [{"name": "any"}], "record": "values"}
+    destination |= {"rules": [{"name": "any"}], "record": "values", "login": "password"}
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +27,49 @@ def spine() -> Iterator[Spine]:
     with Spine(_change) as made:
         made.server.sql("create table public.kept (word text, size int); grant all on public.kept to app")
         yield made
+
+
+FLOOD = """
+import os
+os.environ["PGSSLROOTCERT"] = os.environ["SSL_CERT_FILE"]
+from appliance.wire.postgres import write
+from tests.postgres.raw import Line
+line = Line()
+print("open", flush=True)
+input()
+line.send(write.query(b"select length('" + b"x" * 8000 + b"')") * 400)
+line._sock.settimeout(3)
+try:
+    line.send(write.copy_data(bytes(200_000)) * 320)
+    print("is taken")
+except TimeoutError:
+    print("waits")
+"""
+
+
+def test_what_waits_for_its_record_is_bounded(spine: Spine) -> None:
+    """Control is stopped, so that there is soon no room for a record: what the agent sends then waits with it."""
+    appliance = spine.appliance
+    control = pids(appliance)["control"]
+    job = spine.world.popen(
+        appliance.job_command([*appliance.python, "-c", FLOOD]),
+        cwd="/",
+        env={**appliance.environment, **variables(""), "PYTHONPATH": str(appliance.root)},
+        uid=AGENT_UID,
+        groups=[appliance.group],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert job.stdout is not None
+    assert job.stdout.readline() == "open\n"
+    os.kill(control, signal.SIGSTOP)
+    try:
+        said, _ = job.communicate("go\n", timeout=60)
+    finally:
+        os.kill(control, signal.SIGCONT)
+    assert said == "waits\n"
+    assert seen_by(spine, "go('select 8')") == [[[8]]]
 
 
 LONG = {

@@ -72,6 +72,11 @@ class Through:
         self.to_server = b""
         self.to_agent = b""
 
+    @property
+    def taken(self) -> bool:
+        """All that the agent has sent."""
+        return not self._inbox
+
     def agent(self, data: bytes) -> None:
         self._inbox += self._agent_frames.feed(data)
         self._take()

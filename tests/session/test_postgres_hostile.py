@@ -150,6 +150,13 @@ HELD = {
         E(b"c") + SYNC,
         Q(b"fetch c"),
     ],
+    "a PREPARE beside what is held, both skipped": [
+        P(b"s", b"hold 1") + SYNC,
+        B(b"", b"unknown") + Q(b"prepare s rows 1; hold 2"),
+        SYNC,
+        Q(b"execute s"),
+    ],
+    "a COPY beside what is held, both skipped": [B(b"", b"unknown") + Q(b"copyin; hold 2"), SYNC],
 }
 
 
@@ -160,6 +167,27 @@ def test_what_is_held_is_not_carried_out_under_another_name(way: str, masks: boo
     run(one, *HELD[way])
     assert b"hold 1" not in one.server.done
     assert not one.session.under_way
+    assert one.taken
+
+
+def test_what_is_held_and_then_skipped_is_on_record_as_refused() -> None:
+    """Under the number that it was held under, which no other statement may get."""
+    one = through()
+    run(one, B(b"", b"unknown") + Q(b"rows 1; hold 2"), SYNC, Q(b"rows 2"))
+    decisions = [(each.number, each.text, each.verdict.decision) for each in one.session.decisions]
+    assert decisions == [(2, b"rows 1; hold 2", "deny"), (3, b"rows 2", "allow")]
+    assert [each.number for each in one.session.endings] == [2, 3]
+
+
+@pytest.mark.parametrize("status", ["before", "after"])
+def test_a_function_that_fails_has_one_end(status: str) -> None:
+    """An error may come after its result, too: at the end of its transaction."""
+    one = through(masks=False)
+    one.agent(write.message(m.FUNCTION_CALL, (1).to_bytes(4, "big") + bytes(6)))
+    result = write.function_result(b"x") if status == "after" else b""
+    answer = result + write.error("ERROR", "23503", "no") + write.ready(m.IDLE)
+    one.session.from_server(Frames(True, login=False).feed(answer))
+    assert [(end.number, end.sqlstate) for end in one.session.endings] == [(1, "23503")]
 
 
 SHOWN = {
@@ -236,6 +264,39 @@ def test_the_limit_of_rows_counts_under_another_name_and_in_portions_too(message
     assert [kind for kind, _ in answer].count(m.DATA_ROW) <= 2
 
 
+def test_the_limit_of_a_cursor_is_that_of_the_one_that_there_is() -> None:
+    """A DECLARE of a name that is taken fails; the cursor is the old one still."""
+    one = through(masks=False)
+    run(one, Q(b"begin") + Q(b"declare c rows 5") + Q(b"savepoint"), Q(b"declare c rows 1"), Q(b"rollbackto"))
+    with pytest.raises(Denied, match="more than 2 rows"):
+        run(one, *[Q(b"fetch c")] * 5)
+    assert [kind for kind, _ in seen(one.to_agent)].count(m.DATA_ROW) <= 2
+
+
+def test_what_follows_a_limit_is_skipped_up_to_the_sync() -> None:
+    one = through(masks=False)
+    run(one, P(b"", b"rows 5") + B(b"", b"") + E(b"") + write.flush())
+    run(one, P(b"", b"rows 1") + B(b"", b"") + E(b"") + SYNC)
+    assert one.server.done == [b"rows 5"]
+    run(one, P(b"", b"rows 1") + B(b"", b"") + E(b"") + SYNC)
+    assert one.server.done == [b"rows 5", b"rows 1"]
+
+
+@pytest.mark.parametrize("rest", [[Q(b"rows 1")], [P(b"", b"rows 1")], [], [SYNC]])
+def test_nothing_but_copy_data_comes_behind_a_copy_that_could_not_be_read(rest: list[bytes]) -> None:
+    """The server eats it as what is no COPY data: its answers to what comes then would be taken for another's."""
+    one = through(masks=False)
+    one.agent(Q(b"unread") + b"".join(rest))
+    answer = Frames(True, login=False).feed(write.copy_response(m.COPY_IN, 0, []))
+    if rest and rest != [SYNC]:
+        with pytest.raises(PeerError, match="only COPY data"):
+            one.session.from_server(answer)
+        return
+    one.session.from_server(answer)
+    with pytest.raises(PeerError, match="only COPY data"):
+        one.agent(Q(b"rows 1"))
+
+
 def test_closing_an_old_portal_leaves_a_new_one_of_its_name() -> None:
     one = through()
     run(one, Q(b"begin") + P(b"s", b"rows 2") + B(b"c", b"s") + C(b"c") + B(b"c", b"s") + E(b"c", 1) + SYNC)
@@ -258,6 +319,21 @@ def test_failing_pipelines_leave_nothing_behind() -> None:
         run(one, P(b"", b"fail") + B(b"", b"") + E(b"") + P(b"", text) + P(b"", text) + SYNC)
         run(one, Q(b"prepare p " + text + b"; fail; prepare q " + text) + Q(b"deallocate p"))
     assert one.session._names.texts < 3 << 20
+
+
+def test_what_portals_keep_for_the_record_is_bounded() -> None:
+    """By what there is, and not by what there was."""
+    one = through()
+    one.session._values = True
+    run(one, P(b"s", b"rows 1"))
+    long = [write.bind(b"p%d" % number, b"s", (), [b"x" * 200_000]) for number in range(200)]
+    for _ in range(2):
+        run(one, *long[:100], Q(b"commit"))
+        run(one, *(each for number, each in enumerate(long) for each in (each, C(b"p%d" % number))), SYNC)
+        run(one, *[B(b"", b"unknown"), *long[:100], SYNC])
+        run(one, *[write.bind(b"", b"s", (), [b"x" * 200_000])] * 200, SYNC)
+    with pytest.raises(PeerError, match="bytes of parameters"):
+        run(one, Q(b"begin"), *long)
 
 
 @pytest.mark.parametrize("kind", ["parse", "bind"])
@@ -342,5 +418,8 @@ def test_whatever_an_agent_does(
     if masks:
         assert CANARY not in one.to_agent
     assert seen(one.to_agent)[-1][0] == m.READY
+    numbers = [each.number for each in one.session.decisions]
+    assert sorted(each.number for each in one.session.endings) == numbers
+    assert len(set(numbers)) == len(numbers)
     assert one.session._names.texts >= 0
     assert read.ready(seen(one.to_agent)[-1][1]) == one.session.status

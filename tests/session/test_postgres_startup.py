@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from appliance.model.errors import Denied
 from appliance.model.verdict import Mask, PostgresPlan
 from appliance.session.postgres_startup import Startup, check_startup, codec_of
+from appliance.wire.postgres import MAX_START, startup
 
 PLAN = PostgresPlan()
 FREE = PostgresPlan(judged=False, search_path=())
@@ -156,6 +157,15 @@ def test_options_become_parameters() -> None:
 
 def test_protocol_options_do_not_go_on() -> None:
     assert "_pq_.x" not in check_startup({"user": "a", "_pq_.x": "1"}, PLAN).parameters
+
+
+@pytest.mark.parametrize("filler", ["x", "\u20ac"])
+def test_what_is_too_long_with_what_the_plan_sets_is_refused(filler: str) -> None:
+    """What goes through can be written, up to the last byte."""
+    size = len(startup(0, start(application_name="").parameters))
+    room = (MAX_START - size) // len(filler.encode())
+    assert len(startup(0, start(application_name=filler * room).parameters)) <= MAX_START
+    assert refused(application_name=filler * (room + 1)) == "startup"
 
 
 @given(st.dictionaries(st.text(max_size=12), st.text(max_size=12), max_size=6))

@@ -1,0 +1,126 @@
+"""Our login at a server that may say anything: it learns the password in no way that policy does not name, and nothing
+that it says is a bug of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.model.errors import CoatcheckError, InternalError
+from appliance.model.secret import Secret
+from appliance.placeholders.handshakes import SCRAM, Salted, ScramServer, nonce_of
+from appliance.proxy.channel import Channel
+from appliance.proxy.postgres_upstream import Login, Server, Sink, log_in
+from appliance.wire.postgres import messages as m
+from appliance.wire.postgres import write
+
+PASSWORD = b"rea1-Passw0rd"
+
+
+class Line:
+    """A channel without TLS, and a server that knows SCRAM at its other end."""
+
+    tls = None
+
+    def __init__(self) -> None:
+        self.wrote: list[bytes] = []
+        self._server = ScramServer([PASSWORD], Salted(b"salt"), nonce_of(os.urandom(18)), 1)
+
+    def write(self, data: bytes) -> None:
+        self.wrote.append(data)
+
+    def says(self, what: str) -> bytes:
+        last = self.wrote[-1]
+        try:
+            if what == "first":
+                return write.authentication_sasl_continue(self._server.first(last[last.index(b"n,,") :]))
+            if what == "final":
+                return write.authentication_sasl_final(self._server.final(last[5:])[1])
+        except (CoatcheckError, ValueError):
+            pass  # it is not its turn
+        return SAYS[what]
+
+
+SAYS = {
+    "scram": write.authentication_sasl([SCRAM]),
+    "first": write.authentication_sasl_continue(b"r=x,s=AAAA,i=1"),
+    "final": write.authentication_sasl_final(b"v=" + b"A" * 43 + b"="),
+    "md5": write.authentication_md5(b"salt"),
+    "clear": write.authentication_cleartext(),
+    "gss": write.message(m.AUTHENTICATION, (7).to_bytes(4, "big")),
+    "unknown": write.message(m.AUTHENTICATION, (99).to_bytes(4, "big")),
+    "ok": write.authentication_ok(),
+    "notice": write.notice("NOTICE", "00000", "hello", ""),
+    "status": write.parameter_status(b"server_version", b"15"),
+    "key": write.backend_key_data(1, b"1234"),
+    "ready": write.ready(m.IDLE),
+    "error": write.error("FATAL", "28P01", "no"),
+    "bad error": write.message(m.ERROR, b"Sx"),
+    "row": write.data_row([b"x"]),
+    "version": write.negotiate_protocol_version(0, ["_pq_.x"]),
+}
+WHOLE = ("scram", "first", "final", "ok", "status", "key", "ready")
+
+
+def logged_in(says: list[str], accepted: tuple[str, ...]) -> tuple[Line, Server | CoatcheckError]:
+    line, sink = Line(), Sink()
+
+    async def both() -> Server:
+        login = Login("app", {"user": "app"}, Secret(PASSWORD), Salted(b"-"), accepted)
+        task = asyncio.create_task(log_in(cast(Channel, cast(Any, line)), sink, login, 20))
+        for what in says:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            sink.received(line.says(what))
+        sink.ended(True)
+        return await task
+
+    try:
+        return line, asyncio.run(both())
+    except CoatcheckError as error:
+        return line, error
+
+
+def test_a_server_that_keeps_to_the_protocol() -> None:
+    _, came = logged_in(list(WHOLE), ("scram-sha-256",))
+    assert isinstance(came, Server)
+    assert (came.pid, came.key, came.statuses) == (1, b"1234", {b"server_version": b"15"})
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        ["scram", "final"],
+        ["scram", "first", "first"],
+        ["scram", "first", "final", "final"],
+        ["scram", "first", "final", "first"],
+        ["scram", "first", "ok"],
+        ["scram", "ok"],
+        ["scram", "scram"],
+        ["first"],
+        ["final"],
+        ["md5"],
+        ["clear"],
+        ["ok", "row"],
+        ["bad error"],
+        [*WHOLE[:-1], "row"],
+    ],
+)
+def test_a_server_that_does_not(says: list[str]) -> None:
+    line, came = logged_in([*says, *WHOLE], ("scram-sha-256",))
+    assert isinstance(came, CoatcheckError)
+    assert not isinstance(came, InternalError)
+    assert PASSWORD not in b"".join(line.wrote)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.one_of(st.lists(st.sampled_from(sorted(SAYS)), max_size=12), st.permutations(WHOLE)), st.booleans())
+def test_whatever_a_server_says(says: list[str], legacy: bool) -> None:
+    line, came = logged_in([*says], ("scram-sha-256", "md5", "password") if legacy else ("scram-sha-256",))
+    assert not isinstance(came, InternalError)
+    assert PASSWORD not in b"".join(line.wrote)  # in clear text within TLS only

@@ -147,9 +147,10 @@ class Names:
     def compute_later(self) -> bool:
         """A cursor WITH HOLD may compute from masked columns in whatever ends its transaction."""
         for cursor in self.cursors.values():
-            ruling = cursor.declared.ruling
-            if ruling is None or ("hold" in ruling.shape and (cursor.unnamed or ruling.probes)):
-                return True
+            for declared in (cursor.declared, cursor.before):
+                ruling = declared.ruling if declared is not None else None
+                if ruling is not None and "hold" in ruling.shape.lower() and (cursor.unnamed or ruling.probes):
+                    return True
         return False
 
     def declare(self, ruling: Ruling, declared: Prepared) -> Denied | None:

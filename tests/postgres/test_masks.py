@@ -271,7 +271,7 @@ def test_an_error_that_comes_later_or_of_a_character_does_not_quote_it(spine: Sp
     *_, later, character = _seen(
         spine,
         """
-go("begin"); go("declare c cursor with hold for select card::int from people"); go("commit")
+go("begin"); go("DECLARE c CURSOR WITH HOLD FOR select card::int from people"); go("commit")
 go("select body from apart", on=psycopg.connect("", autocommit=True, client_encoding="latin1"))
 """,
     )

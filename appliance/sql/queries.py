@@ -219,6 +219,9 @@ def _index_element(reading: Reading, node: Node, scope: Scope) -> None:
 
 
 def _operator(reading: Reading, names: list[str]) -> None:
+    if len(names) > 2:  # the database comes first
+        reading.marks.add("catalog")
+        names = names[-2:]
     if len(names) > 1 and names[0] != "pg_catalog":
         reading.functions.add("operator(" + ".".join(names) + ")")
     elif names and names[-1] not in OPERATORS:

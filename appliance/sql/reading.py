@@ -183,6 +183,9 @@ class Reading:
         if not names:
             return ""
         self.named(*names)
+        if len(names) > 2:  # the database comes first: it is this one, or the server refuses
+            self.marks.add("catalog")
+            names = names[-2:]
         self.functions.add(".".join(names[1:] if names[0] == "pg_catalog" and len(names) > 1 else names))
         self.marks.update(function_marks(names[-1]))
         return names[-1]

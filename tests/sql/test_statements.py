@@ -319,6 +319,9 @@ def test_columns(text: str, expected: str) -> None:
             "g json_each",
         ),
         ("select x.a from f() x(a int)", "f"),
+        # behind the name of the database, which is this one or an error
+        ("select d.s.f(), d.pg_catalog.lower('A')", "lower s.f"),
+        ("select 1 operator(d.s.+) 2, 1 operator(d.pg_catalog.+) 2", "operator(s.+)"),
     ],
 )
 def test_functions(text: str, functions: str) -> None:

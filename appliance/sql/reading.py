@@ -244,6 +244,8 @@ class Reading:
                     using = text_of(node_of(node, "join_using_alias") or {}, "aliasname")
                     if alias or using:
                         scope.tables += [(name, None) for name in (alias, using) if name]
+                    if _renames(node):
+                        self.column(None, "*")
                     self.later(node.get("quals"), beside)
                 case "RangeTableSample":
                     self.called(strings(nodes_of(node, "method")))
@@ -275,6 +277,8 @@ class Reading:
             relation = self.relation(node)
             self.reads.add(relation)
             scope.tables.append((alias, relation))
+            if _renames(node):
+                self.column(relation, "*")
 
     def target(self, node: Node, scope: Scope) -> Relation:
         """The target of a change: written, and a table that columns can be of."""
@@ -292,7 +296,7 @@ class Reading:
         self.marks.add("returning")
         self.reads.add(target)
         inner = Scope(scope)
-        inner.tables += [("old", target), ("new", target)]
+        inner.tables += [(name, target) for name in ("old", "new") if not scope.called(name)]  # a table's comes first
         for item in nodes_of(clause, "options"):
             inner.tables.append((text_of(unwrap(item)[1], "value"), target))
         for item in nodes_of(clause, "exprs"):
@@ -309,6 +313,11 @@ class Reading:
         relations = scope.relations()
         for relation in relations or (None,):
             self.column(relation, "*")
+
+
+def _renames(node: Node) -> bool:
+    """Whether the alias of a table or join has names of its own for columns: which is which is not known here."""
+    return bool(nodes_of(node_of(node, "alias") or {}, "colnames"))
 
 
 def _may_be_a_value(node: Node) -> bool:

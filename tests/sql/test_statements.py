@@ -256,6 +256,11 @@ def test_relations(text: str, reads: str, writes: str) -> None:
         ("copy t to stdout", "t.*"),
         ("select a from t join u using (k)", "?.a ?.k"),
         ("select t.a from t natural join u", "t.a ?.*"),
+        # columns under other names
+        ("select b from t as x(a, b)", "t.* t.b"),
+        ("select j.a from (t join u on true) as j(a, b)", "?.* ?.a"),
+        ("delete from t using u old where t.a = old.b returning old.c, new.d", "t.a t.d u.b u.c"),
+        ("merge into t using u new on t.a = new.b when matched then delete returning new.c, old.d", "t.a t.d u.b u.c"),
         ("grant select (a) on t to bob", "t.a"),
         ("with x as (select a from t) select b from x", "t.a ?.b"),
         ("select * from f()", "?.*"),

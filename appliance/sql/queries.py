@@ -80,7 +80,7 @@ def _update(reading: Reading, node: Node, scope: Scope) -> None:
     reading.assigned(target, nodes_of(node, "targetList"), scope)
     _condition(reading, node, target, scope)
     reading.returning(node, target, scope)
-    if _mentions_columns(node.get("targetList")):
+    if _mentions_columns(node.get("targetList"), or_with=True):
         reading.reads.add(target)
 
 
@@ -104,14 +104,16 @@ def _condition(reading: Reading, node: Node, target: Relation, scope: Scope) -> 
     reading.later(where, scope)
 
 
-def _mentions_columns(value: Value) -> bool:
+def _mentions_columns(value: Value, *, or_with: bool = False) -> bool:
+    """But for those in a WITH (`or_with`: that is enough): they bound nothing by themselves, and DELETEs that are nested
+    in each other's WHERE would be gone through again for each."""
     work: list[Value] = [value]
     while work:
         value = work.pop()
         if isinstance(value, dict):
-            if "ColumnRef" in value or "CurrentOfExpr" in value:
+            if "ColumnRef" in value or "CurrentOfExpr" in value or (or_with and "withClause" in value):
                 return True
-            work += value.values()
+            work += [each for field, each in value.items() if field != "withClause"]
         elif isinstance(value, list):
             work += value
     return False
@@ -173,7 +175,7 @@ def _column_ref(reading: Reading, node: Node, scope: Scope) -> None:
         if written is not None:
             relations: Sequence[Relation | None] = [written] if written in place.relations() else []
         else:
-            relations = place.called(names[0])  # of several, aliases of joins hide all but one
+            relations = reading.tables(place, names[0])  # of several, aliases of joins hide all but one
         for relation in relations:
             found = True
             _column_of(reading, relation, names[-1])
@@ -205,7 +207,7 @@ def _field_of_value(reading: Reading, qualifier: str, name: str, scope: Scope) -
 def _bare_column(reading: Reading, name: str, scope: Scope) -> None:
     place: Scope | None = scope
     while place is not None:
-        for relation in place.called(name):  # the whole row, unless there is a column of that name
+        for relation in reading.tables(place, name):  # the whole row, unless there is a column of that name
             reading.column(relation, "*")
         place = place.outer
     reading.column(scope.only(), name)
@@ -255,7 +257,7 @@ def _func_call(reading: Reading, node: Node, scope: Scope) -> None:
         alias = row[-2] if row[-1:] == ["*"] and len(row) > 1 else row[-1]
         place: Scope | None = scope
         while place is not None:
-            for relation in place.called(alias):
+            for relation in reading.tables(place, alias):
                 if relation is not None:
                     reading.column(relation, name)  # email(users) is users.email
             place = place.outer

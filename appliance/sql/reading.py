@@ -18,7 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from appliance.sql.dangers import RECORD_FUNCTIONS, function_marks, setting_mark
-from appliance.sql.grammar import FIELD_KINDS, Node, Value, node_of, nodes_of, strings, text_of, unwrap
+from appliance.sql.grammar import FIELD_KINDS, Node, Unparsed, Value, node_of, nodes_of, strings, text_of, unwrap
+
+MAX_GUESSES: Final = 10_000  # columns without a table, times tables: each counts for each; so with those of one alias
+TOO_MANY_GUESSES: Final = "too many columns may be of too many tables; write t.column"
 
 
 class Relation(NamedTuple):
@@ -98,10 +101,14 @@ class Scope:
 class Reading:
     """The findings in one statement; `read` fills them."""
 
-    __slots__ = ("_handlers", "_starred", "_work", "columns", "functions", "marks", "reads", "unbounded", "writes")
+    __slots__ = (
+        *("_guesses", "_handlers", "_starred", "_work"),
+        *("columns", "functions", "marks", "reads", "unbounded", "writes"),
+    )
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
         self._handlers = handlers
+        self._guesses = 0
         self._starred: set[Scope] = set()  # all of whose columns are in `columns`
         self.reads: set[Relation] = set()
         self.writes: set[Relation] = set()
@@ -189,6 +196,16 @@ class Reading:
         self.functions.add(".".join(names[1:] if names[0] == "pg_catalog" and len(names) > 1 else names))
         self.marks.update(function_marks(names[-1]))
         return names[-1]
+
+    def tables(self, place: Scope, alias: str) -> Sequence[Relation | None]:
+        """The tables of one scope that an alias may mean. Of several the server takes one or refuses them: which is not
+        known here."""
+        found = place.called(alias)
+        if len(found) > 1:
+            self._guesses += len(found)
+            if self._guesses > MAX_GUESSES:
+                raise Unparsed("sql-size", TOO_MANY_GUESSES)
+        return found
 
     def setting(self, name: str, value: str | None = None) -> None:
         """`value`: where it is a constant."""

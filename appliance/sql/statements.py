@@ -57,12 +57,12 @@ from appliance.sql.grammar import (
     unwrap,
 )
 from appliance.sql.queries import QUERIES
-from appliance.sql.reading import Column, Reading, Relation
+from appliance.sql.reading import MAX_GUESSES, TOO_MANY_GUESSES, Column, Reading, Relation
 
 __all__ = ["Relation", "Statement", "Unparsed", "statements"]
 
 
-MAX_GUESSES: Final = 10_000  # columns without a table, times tables: each counts for each
+MAX_NESTED: Final = 16  # statements that stand whole in each other: those of functions in bodies, which no server takes
 
 
 class Statement(NamedTuple):
@@ -99,14 +99,16 @@ def statements(text: str | bytes, max_bytes: int = MAX_BYTES, *, server_first: b
         start = number_of(raw, "stmt_location")
         end = start + number_of(raw, "stmt_len") if number_of(raw, "stmt_len") else len(text)
         marks = {"backslash"} if b"\\" in text[start:end] else set()
-        found.append(_statement(kind, node, marks, start, end))
+        found.append(_statement(kind, node, marks, (start, end)))
     return tuple(found)
 
 
-def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> Statement:
+def _statement(kind: str, node: Node, marks: set[str], place: tuple[int, int], depth: int = 0) -> Statement:
+    if depth > MAX_NESTED:
+        raise Unparsed("sql-depth", "the statement is nested too deeply")
     reading = Reading(_HANDLERS)
     reading.read(kind, node)
-    inner = tuple(_statement(k, n, set(), start, end) for k, n in _inner_statements(kind, node))
+    inner = tuple(_statement(k, n, set(), place, depth + 1) for k, n in _inner_statements(kind, node))
     command, name = command_of(kind, node), name_of(kind, node)
     reading.named(name)
     where = node_of(node, "whereClause") is not None or kind in ("InsertStmt", "MergeStmt")
@@ -123,7 +125,7 @@ def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> 
         marks.update(statement.marks)
         unbounded = unbounded or (statement.command in ("update", "delete") and not statement.where)
     if sum(relation is None for relation, _ in columns) * len(reads | writes) > MAX_GUESSES:
-        raise Unparsed("sql-size", "too many columns may be of too many tables; write t.column")
+        raise Unparsed("sql-size", TOO_MANY_GUESSES)
     if any(relation.name == SETTINGS_VIEW for relation in writes):
         marks |= ANY_SETTING
     if _goes_back(kind, node):
@@ -142,8 +144,7 @@ def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> 
         tuple(sorted(marks)),
         name,
         inner,
-        start,
-        end,
+        *place,
     )
 
 

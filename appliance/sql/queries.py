@@ -80,7 +80,7 @@ def _update(reading: Reading, node: Node, scope: Scope) -> None:
     reading.assigned(target, nodes_of(node, "targetList"), scope)
     _condition(reading, node, target, scope)
     reading.returning(node, target, scope)
-    if _mentions_columns(node.get("targetList"), or_with=True):
+    if mentions_columns(node.get("targetList"), or_with=True):
         reading.reads.add(target)
 
 
@@ -99,14 +99,14 @@ def _condition(reading: Reading, node: Node, target: Relation, scope: Scope) -> 
         reading.unbounded = True
         return
     reading.reads.add(target)
-    if not _mentions_columns(where):
+    if not mentions_columns(where):
         reading.marks.add("where-constant")
     reading.later(where, scope)
 
 
-def _mentions_columns(value: Value, *, or_with: bool = False) -> bool:
-    """But for those in a WITH (`or_with`: that is enough): they bound nothing by themselves, and DELETEs that are nested
-    in each other's WHERE would be gone through again for each."""
+def mentions_columns(value: Value, *, or_with: bool = False) -> bool:
+    """But for those in a WITH (`or_with`: that is enough): they bound nothing by themselves, and DELETEs that are
+    nested in each other's WHERE would be gone through again for each."""
     work: list[Value] = [value]
     while work:
         value = work.pop()
@@ -130,7 +130,7 @@ def _merge(reading: Reading, node: Node, scope: Scope) -> None:
     source = node_of(node, "sourceRelation")
     reading.from_items([source] if source is not None else [], scope, inner)
     reading.later(node.get("joinCondition"), scope)
-    if not _mentions_columns(node.get("joinCondition")):
+    if not mentions_columns(node.get("joinCondition")):
         reading.unbounded = True
     for item in nodes_of(node, "mergeWhenClauses"):
         _, clause = unwrap(item)
@@ -138,6 +138,9 @@ def _merge(reading: Reading, node: Node, scope: Scope) -> None:
         command = _THEN.get(text_of(clause, "commandType"))
         if command is not None:
             reading.marks.add(command)
+            by_source = text_of(clause, "matchKind") == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE"  # then ON bounds nothing
+            if by_source and not mentions_columns(clause.get("condition")):
+                reading.unbounded = True
         reading.assigned(target, targets, scope)
         if text_of(clause, "commandType") == "CMD_INSERT" and not targets:
             reading.column(target, "*")

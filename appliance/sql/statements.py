@@ -56,7 +56,7 @@ from appliance.sql.grammar import (
     text_of,
     unwrap,
 )
-from appliance.sql.queries import QUERIES
+from appliance.sql.queries import QUERIES, mentions_columns
 from appliance.sql.reading import MAX_GUESSES, TOO_MANY_GUESSES, Column, Reading, Relation
 
 __all__ = ["Relation", "Statement", "Unparsed", "statements"]
@@ -73,7 +73,7 @@ class Statement(NamedTuple):
     writes: tuple[Relation, ...]  # changed, made, dropped, locked
     columns: tuple[Column, ...]  # (None, name) where the relation is not known; "*" for all
     functions: tuple[str, ...]  # "name", "schema.name" (not pg_catalog), "operator(schema.op)"
-    where: bool  # it has a WHERE (MERGE has its ON, INSERT its rows), and so have each UPDATE and DELETE in it
+    where: bool  # its WHERE (of MERGE: its ON) names a column, or it is an INSERT; so with each UPDATE and DELETE in it
     marks: tuple[str, ...]  # sorted
     name: str  # of the prepared statement, cursor, channel, savepoint, setting, …
     inner: tuple[Statement, ...]  # of EXPLAIN, PREPARE, DECLARE, COPY (…), CREATE … AS, rules, bodies in SQL
@@ -111,7 +111,7 @@ def _statement(kind: str, node: Node, marks: set[str], place: tuple[int, int], d
     inner = tuple(_statement(k, n, set(), place, depth + 1) for k, n in _inner_statements(kind, node))
     command, name = command_of(kind, node), name_of(kind, node)
     reading.named(name)
-    where = node_of(node, "whereClause") is not None or kind in ("InsertStmt", "MergeStmt")
+    where = kind in ("InsertStmt", "MergeStmt") or mentions_columns(node.get("whereClause"))
     if kind in _TRANSPARENT and len(inner) == 1:
         where = inner[0].where
     reads, writes, columns = reading.reads, reading.writes, reading.columns

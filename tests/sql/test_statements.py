@@ -480,6 +480,14 @@ def test_marks(text: str, marks: str) -> None:
         ("with x as (delete from t where a = 1) select 1 from u where a = 1", True),
         ("update t set a = 1 where b in (select 1)", True),
         ("copy t from stdin where a = 1", True),
+        ("select * from t where true", False),
+        ("declare c cursor for select * from t where 1 = $1", False),
+        ("create rule r as on update to t do also delete from u where true", False),
+        ("merge into t using u on a = b when matched then delete", True),
+        ("merge into t using u on true when matched then delete", False),
+        ("merge into t using u on a = b when not matched by source then delete", False),
+        ("merge into t using u on a = b when not matched by source and c > 1 then delete", True),
+        ("merge into t using u on a = b when not matched by source then do nothing", True),
     ],
 )
 def test_where(text: str, where: bool) -> None:

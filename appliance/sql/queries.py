@@ -339,6 +339,7 @@ QUERIES: Final[dict[str, Handler]] = {
     "SQLValueFunction": _value_function,
     "SelectStmt": _select,
     "SortBy": _sort_by,
+    "StatsElem": _index_element,
     "SubLink": _sub_link,
     "UpdateStmt": _update,
     **{kind: _construct(kind) for kind in _CONSTRUCTS},

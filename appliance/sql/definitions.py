@@ -227,6 +227,12 @@ def _publication_table(reading: Reading, node: Node, scope: Scope) -> None:
     reading.later(node.get("whereClause"), scope)
 
 
+def _published(reading: Reading, node: Node, scope: Scope) -> None:
+    if text_of(node, "pubobjtype") != "PUBLICATIONOBJ_TABLE":
+        reading.marks.add("all-in-schema")
+    reading.fields("PublicationObjSpec", node, scope)
+
+
 def _vacuum_relation(reading: Reading, node: Node, scope: Scope) -> None:
     relation = _written(reading, node_of(node, "relation"))
     for name in strings(nodes_of(node, "va_cols")):
@@ -445,6 +451,7 @@ DEFINITIONS: Final[dict[str, Handler]] = {
     "LockStmt": _writes_list("LockStmt", "relations"),
     "NotifyStmt": _notify,
     "PartitionCmd": _partition_cmd,
+    "PublicationObjSpec": _published,
     "PublicationTable": _publication_table,
     "RangeVar": _range_var,
     "RefreshMatViewStmt": _writes_field("RefreshMatViewStmt", "relation"),

@@ -19,9 +19,11 @@ Marks, beside the command, the relations and the functions:
     reset                  … and it goes back to what it was at the start of the session (RESET, SET … TO DEFAULT)
     set-transaction        SET TRANSACTION, SET SESSION CHARACTERISTICS
     all                    it is about all there are: DEALLOCATE ALL, CLOSE ALL, UNLISTEN *, RESET ALL, DISCARD ALL,
-                           VACUUM, ANALYZE, CLUSTER and REINDEX that name no relation
+                           VACUUM, ANALYZE, CLUSTER and REINDEX that name no relation, REASSIGN and DROP OWNED, ALTER
+                           TABLE ALL IN TABLESPACE, a PUBLICATION FOR ALL TABLES
     cascade                DROP, TRUNCATE, REVOKE … CASCADE
-    all-in-schema          GRANT … ON ALL TABLES IN SCHEMA, or on what will be made; ALTER SCHEMA … RENAME
+    all-in-schema          GRANT … ON ALL TABLES IN SCHEMA, or on what will be made; ALTER SCHEMA … RENAME; a
+                           PUBLICATION of TABLES IN SCHEMA
     membership             GRANT and REVOKE of roles
     password               CREATE or ALTER ROLE … PASSWORD
     backslash              a backslash in '…': another string when standard_conforming_strings is off

@@ -149,8 +149,15 @@ def _altered(kind: str, field: str) -> Handler:
     return read
 
 
+def _behaves(reading: Reading, node: Node) -> None:
+    """CASCADE, in a part of a statement."""
+    if text_of(node, "behavior") == "DROP_CASCADE":
+        reading.marks.add("cascade")
+
+
 def _grant(reading: Reading, node: Node, scope: Scope) -> None:
     kind = text_of(node, "objtype")
+    _behaves(reading, node)  # within ALTER DEFAULT PRIVILEGES
     if text_of(node, "targtype") != "ACL_TARGET_OBJECT":
         reading.marks.add("all-in-schema")
         return
@@ -176,6 +183,7 @@ _OF_A_COLUMN: Final = frozenset(_OF_COLUMNS.split())
 
 def _alter_table_cmd(reading: Reading, node: Node, scope: Scope) -> None:
     command, altered = text_of(node, "subtype"), scope.only()
+    _behaves(reading, node)
     if command in _OF_A_COLUMN and "name" in node:  # without: a column of an index, by its number
         reading.column(altered, text_of(node, "name"))
     if command in ("AT_AddInherit", "AT_DropInherit"):

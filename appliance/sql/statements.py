@@ -21,7 +21,7 @@ Marks, beside the command, the relations and the functions:
     all                    it is about all there are: DEALLOCATE ALL, CLOSE ALL, UNLISTEN *, RESET ALL, DISCARD ALL,
                            VACUUM, ANALYZE, CLUSTER and REINDEX that name no relation, REASSIGN and DROP OWNED, ALTER
                            TABLE ALL IN TABLESPACE, a PUBLICATION FOR ALL TABLES
-    cascade                DROP, TRUNCATE, REVOKE … CASCADE
+    cascade                DROP, TRUNCATE, REVOKE … CASCADE, also within ALTER
     all-in-schema          GRANT … ON ALL TABLES IN SCHEMA, or on what will be made; ALTER SCHEMA … RENAME; a
                            PUBLICATION of TABLES IN SCHEMA
     membership             GRANT and REVOKE of roles

@@ -313,7 +313,8 @@ class Reading:
         self.marks.add("returning")
         self.reads.add(target)
         inner = Scope(scope)
-        inner.tables += [(name, target) for name in ("old", "new") if not scope.called(name)]  # a table's comes first
+        for name in ("old", "new"):  # a table's alias comes first, if no join's hides it
+            inner.tables += [(name, relation) for relation in (target, *scope.called(name))]
         for item in nodes_of(clause, "options"):
             inner.tables.append((text_of(unwrap(item)[1], "value"), target))
         for item in nodes_of(clause, "exprs"):

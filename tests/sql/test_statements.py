@@ -262,8 +262,9 @@ def test_relations(text: str, reads: str, writes: str) -> None:
         # columns under other names
         ("select b from t as x(a, b)", "t.* t.b"),
         ("select j.a from (t join u on true) as j(a, b)", "?.* ?.a"),
-        ("delete from t using u old where t.a = old.b returning old.c, new.d", "t.a t.d u.b u.c"),
-        ("merge into t using u new on t.a = new.b when matched then delete returning new.c, old.d", "t.a t.d u.b u.c"),
+        ("delete from t using u old where t.a = old.b returning old.c, new.d", "t.a t.c t.d u.b u.c"),
+        ("merge into t using u new on new.a = 1 when matched then delete returning new.b, old.c", "t.b t.c u.a u.b"),
+        ("delete from t using (u old cross join v) j returning old", "t.* u.* ?.old"),
         ("grant select (a) on t to bob", "t.a"),
         ("with x as (select a from t) select b from x", "t.a ?.b"),
         ("select * from f()", "?.*"),

@@ -173,8 +173,7 @@ def _column_ref(reading: Reading, node: Node, scope: Scope) -> None:
     written = Relation(names[-3], names[-2]) if len(names) > 2 else None  # no alias has a schema
     found = False
     certain = True  # that all tables of the scope are seen
-    place: Scope | None = scope
-    while place is not None:
+    for place in reading.outward(scope):
         if written is not None:
             relations: Sequence[Relation | None] = [written] if written in place.relations() else []
         else:
@@ -185,7 +184,6 @@ def _column_ref(reading: Reading, node: Node, scope: Scope) -> None:
         if relations and certain:
             break
         certain = not place.partly
-        place = place.outer
     if not found:
         _column_of(reading, None, names[-1])
 
@@ -199,20 +197,16 @@ def _column_of(reading: Reading, relation: Relation | None, name: str) -> None:
 
 def _field_of_value(reading: Reading, qualifier: str, name: str, scope: Scope) -> None:
     """`f.name`, where f is a function in FROM that may give one value: a call, as in `_indirection`."""
-    place: Scope | None = scope
-    while place is not None:
+    for place in reading.outward(scope):
         for alias in (qualifier, ""):
             if alias in place.values and name not in place.values[alias]:
                 reading.called([name])
-        place = place.outer
 
 
 def _bare_column(reading: Reading, name: str, scope: Scope) -> None:
-    place: Scope | None = scope
-    while place is not None:
+    for place in reading.outward(scope):
         for relation in reading.tables(place, name):  # the whole row, unless there is a column of that name
             reading.column(relation, "*")
-        place = place.outer
     reading.column(scope.only(), name)
 
 
@@ -258,12 +252,10 @@ def _func_call(reading: Reading, node: Node, scope: Scope) -> None:
     if len(arguments) == 1 and unwrap(arguments[0])[0] == "ColumnRef":
         row = strings(nodes_of(unwrap(arguments[0])[1], "fields"))
         alias = row[-2] if row[-1:] == ["*"] and len(row) > 1 else row[-1]
-        place: Scope | None = scope
-        while place is not None:
+        for place in reading.outward(scope):
             for relation in reading.tables(place, alias):
                 if relation is not None:
                     reading.column(relation, name)  # email(users) is users.email
-            place = place.outer
     reading.fields("FuncCall", node, scope, "funcname")
 
 

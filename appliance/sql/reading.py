@@ -14,13 +14,14 @@ written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from appliance.sql.dangers import RECORD_FUNCTIONS, function_marks, setting_mark
 from appliance.sql.grammar import FIELD_KINDS, Node, Unparsed, Value, node_of, nodes_of, strings, text_of, unwrap
 
 MAX_GUESSES: Final = 10_000  # columns without a table, times tables: each counts for each; so with those of one alias
+MAX_LOOKUPS: Final = 1 << 20  # of names, in each of the queries around them: half a second
 TOO_MANY_GUESSES: Final = "too many columns may be of too many tables; write t.column"
 
 
@@ -102,13 +103,14 @@ class Reading:
     """The findings in one statement; `read` fills them."""
 
     __slots__ = (
-        *("_guesses", "_handlers", "_starred", "_work"),
+        *("_guesses", "_handlers", "_lookups", "_starred", "_work"),
         *("columns", "functions", "marks", "reads", "unbounded", "writes"),
     )
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
         self._handlers = handlers
         self._guesses = 0
+        self._lookups = 0
         self._starred: set[Scope] = set()  # all of whose columns are in `columns`
         self.reads: set[Relation] = set()
         self.writes: set[Relation] = set()
@@ -196,6 +198,16 @@ class Reading:
         self.functions.add(".".join(names[1:] if names[0] == "pg_catalog" and len(names) > 1 else names))
         self.marks.update(function_marks(names[-1]))
         return names[-1]
+
+    def outward(self, scope: Scope) -> Iterator[Scope]:
+        """A scope and those around it, in each of which a name is looked for."""
+        place: Scope | None = scope
+        while place is not None:
+            self._lookups += 1
+            if self._lookups > MAX_LOOKUPS:
+                raise Unparsed("sql-size", "too many names are nested too deeply")
+            yield place
+            place = place.outer
 
     def tables(self, place: Scope, alias: str) -> Sequence[Relation | None]:
         """The tables of one scope that an alias may mean. Of several the server takes one or refuses them: which is not

@@ -89,6 +89,14 @@ def test_what_may_be_of_any_table_of_an_alias_is_bounded(column: str) -> None:
         statements(text(int(MAX_GUESSES**0.5) + 1))
 
 
+@pytest.mark.parametrize("column", ["a", "a.b", "f(a)"])
+def test_names_in_queries_in_each_other_are_bounded(column: str) -> None:
+    names = ", ".join([column] * 20_000)
+    assert statements(nested(2, "select (", ") from t", f"select {names}"))
+    with pytest.raises(Unparsed, match="deep"):
+        statements(nested(60, "select (", ") from t", f"select {names}"))
+
+
 def test_functions_in_bodies_of_functions_are_bounded() -> None:
     """No server takes one; each would have all that is in those within it."""
     text = nested(20, "create function f() returns int begin atomic ", "; end", "select 1")

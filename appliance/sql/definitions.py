@@ -186,6 +186,8 @@ def _alter_table_cmd(reading: Reading, node: Node, scope: Scope) -> None:
     _behaves(reading, node)
     if command in _OF_A_COLUMN and "name" in node:  # without: a column of an index, by its number
         reading.column(altered, text_of(node, "name"))
+    if command in ("AT_GenericOptions", "AT_AlterColumnGenericOptions"):
+        reading.marks.add("remote")  # which table, of another server, it stands for
     if command in ("AT_AddInherit", "AT_DropInherit"):
         reading.column(altered, "*")  # the other table shows them
         _written(reading, unwrap(node_of(node, "def"))[1])
@@ -378,6 +380,11 @@ def _remote(reading: Reading, node: Node, scope: Scope) -> None:
     reading.marks.add("remote")
 
 
+def _foreign_table(reading: Reading, node: Node, scope: Scope) -> None:
+    reading.marks.add("remote")
+    reading.fields("CreateForeignTableStmt", node, scope)
+
+
 def _load(reading: Reading, node: Node, scope: Scope) -> None:
     reading.marks.add("file")
 
@@ -480,6 +487,7 @@ DEFINITIONS: Final[dict[str, Handler]] = {
     "AlterSubscriptionStmt": _remote,
     "AlterUserMappingStmt": _remote,
     "CreateForeignServerStmt": _remote,
+    "CreateForeignTableStmt": _foreign_table,
     "CreateSubscriptionStmt": _remote,
     "CreateUserMappingStmt": _remote,
     "ImportForeignSchemaStmt": _import,

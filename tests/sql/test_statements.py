@@ -505,6 +505,9 @@ def test_functions(text: str, functions: str) -> None:
         ("prepare p as select pg_read_file('x')", "file"),
         ("create view v as select set_config('role', 'x', false)", "role set-config"),
         ("create user mapping for bob server s options (password 'x')", "remote"),
+        ("create foreign table t (a int) server s options (table_name 'u')", "remote"),
+        ("alter table t options (set table_name 'u')", "remote"),
+        ("alter foreign table t alter column a options (column_name 'b')", "remote"),
     ],
 )
 def test_marks(text: str, marks: str) -> None:

@@ -44,11 +44,9 @@ class Changes(Queries):
     def returning(self, node: pb.ReturningClause, scope: Scope, target: Columns, sources: Sequence[Columns]) -> Columns:
         """RETURNING; `old` and `new` are the target's row before and after (PostgreSQL 18)."""
         given = {each.returning_option.option: each.returning_option.value for each in node.options}
-        taken = {item.name for item in scope.items}
         for option, name in ((pb.RETURNING_OPTION_OLD, "old"), (pb.RETURNING_OPTION_NEW, "new")):
-            name = given.get(option, name)
-            if name not in taken:
-                scope.items.append(Item(name, target))
+            # beside a table of that name: that comes first, but where the alias of a join hides it
+            scope.items.append(Item(given.get(option, name), target))
         return self.targets(node.exprs, scope, sources)
 
     def assign(self, nodes: Iterable[pb.Node], scope: Scope) -> None:

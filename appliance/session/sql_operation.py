@@ -164,14 +164,17 @@ def _columns(
 def functions_named(name: str, schemas: tuple[str, ...]) -> list[str]:
     """The functions that a name may mean: "name" or "schema.name", "operator(+)" or "operator(schema.+)"; pg_catalog is
     left out."""
-    before, schema, last = "", "", name
+    form, schema, last = "{}", "", name
     if name.startswith("operator("):
-        before, last = "operator(", name[len("operator(") : -1]
+        form, last = "operator({})", name[len("operator(") : -1]
     if "." in last:
-        schema, _, last = last.partition(".")
+        whole = last
+        schema, _, last = whole.partition(".")
         if "." in last or schema == "pg_catalog":  # a dot within a name: not to be told from the one between names
-            return [f"{UNKNOWN}.{before}{part_of(f'{schema}.{last}')}{')' * bool(before)}"]
-    part = f"{before}{part_of(last)}{')' * bool(before)}"
+            cuts = ((schema, last), whole.rsplit(".", 1))
+            found = [f"{part_of(before)}.{form.format(part_of(behind))}" for before, behind in cuts]
+            return [f"{UNKNOWN}.{form.format(part_of(whole))}", *found]
+    part = form.format(part_of(last))
     if schema:
         return [f"{part_of(schema)}.{part}"]
     if name in HARMLESS or name in OTHERS:

@@ -257,7 +257,9 @@ def is_all(kind: str, node: Node) -> bool:
             return node_of(node, "relation") is None
         case "DiscardStmt":
             return text_of(node, "target") == "DISCARD_ALL"
-    return False
+        case "CreatePublicationStmt" | "AlterPublicationStmt":
+            return bool(node.get("for_all_tables"))
+    return kind in ("AlterTableMoveAllStmt", "DropOwnedStmt", "ReassignOwnedStmt")
 
 
 def _selects_into(node: Node) -> bool:

@@ -128,6 +128,8 @@ def setting_mark(name: str, value: str | None = None) -> str:
     """The mark of changing a setting; names of settings are compared without case (guc_name_compare). `value`: where it
     is a constant."""
     name = name.lower()
-    if value is not None and value.lower() in _SAFE_VALUES.get(name, ()):
+    if value is not None and name != "search_path":  # "PG_CATALOG" is another schema than pg_catalog
+        value = value.lower()
+    if value in _SAFE_VALUES.get(name, ()):
         return "set-other"
     return SETTING_MARKS.get(name, "set-other")

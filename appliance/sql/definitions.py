@@ -63,10 +63,15 @@ def _like(reading: Reading, node: Node, scope: Scope) -> None:
 
 
 def _constraint(reading: Reading, node: Node, scope: Scope) -> None:
+    for name in strings([*nodes_of(node, "keys"), *nodes_of(node, "fk_attrs")]):
+        reading.column(scope.only(), name)
     referenced = node_of(node, "pktable")
     if referenced is not None:
-        reading.reads.add(reading.relation(referenced))
-    reading.fields("Constraint", node, scope, "pktable")
+        relation = reading.relation(referenced)
+        reading.reads.add(relation)
+        for name in strings(nodes_of(node, "pk_attrs")):  # none: the primary key's
+            reading.column(relation, name)
+    reading.fields("Constraint", node, scope, "pktable", "keys", "fk_attrs", "pk_attrs")
 
 
 def _into(reading: Reading, node: Node, scope: Scope) -> None:
@@ -122,22 +127,37 @@ def _comment(reading: Reading, node: Node, scope: Scope) -> None:
 
 
 def _altered(kind: str, field: str) -> Handler:
-    """RENAME, SET SCHEMA, OWNER TO, DEPENDS ON."""
+    """OWNER TO, DEPENDS ON; RENAME and SET SCHEMA, by which a relation and its columns have other names."""
 
     def read(reading: Reading, node: Node, scope: Scope) -> None:
-        _written(reading, node_of(node, "relation"))
-        if text_of(node, "newname") == SETTINGS_VIEW:
+        relation = _written(reading, node_of(node, "relation"))
+        what = text_of(node, field)
+        name, schema = text_of(node, "newname"), text_of(node, "newschema")
+        if name == SETTINGS_VIEW:
             reading.marks |= ANY_SETTING
-        if kind == "RenameStmt" and text_of(node, field) == "OBJECT_SCHEMA":
+        if name and what == "OBJECT_SCHEMA":
             reading.marks.add("all-in-schema")  # each relation in it has another name then
+        if relation is not None and what == "OBJECT_COLUMN":
+            reading.column(relation, text_of(node, "subname"))
+        elif relation is not None and what in _TABLE_LIKE and (name or schema):
+            reading.column(relation, "*")
+            reading.named(name, schema)
+            reading.writes.add(Relation(schema or relation.schema, name or relation.name))
         thing = node_of(node, "object")
-        _objects(reading, text_of(node, field), [thing] if thing is not None else [])
+        _objects(reading, what, [thing] if thing is not None else [])
 
     return read
 
 
+def _behaves(reading: Reading, node: Node) -> None:
+    """CASCADE, in a part of a statement."""
+    if text_of(node, "behavior") == "DROP_CASCADE":
+        reading.marks.add("cascade")
+
+
 def _grant(reading: Reading, node: Node, scope: Scope) -> None:
     kind = text_of(node, "objtype")
+    _behaves(reading, node)  # within ALTER DEFAULT PRIVILEGES
     if text_of(node, "targtype") != "ACL_TARGET_OBJECT":
         reading.marks.add("all-in-schema")
         return
@@ -155,17 +175,38 @@ def _grant_role(reading: Reading, node: Node, scope: Scope) -> None:
     reading.marks.add("membership")
 
 
+_OF_COLUMNS: Final = """AT_ColumnDefault AT_DropNotNull AT_SetNotNull AT_SetExpression AT_DropExpression
+    AT_SetStatistics AT_SetOptions AT_ResetOptions AT_SetStorage AT_SetCompression AT_DropColumn AT_AlterColumnType
+    AT_AlterColumnGenericOptions AT_AddIdentity AT_SetIdentity AT_DropIdentity"""
+_OF_A_COLUMN: Final = frozenset(_OF_COLUMNS.split())
+
+
 def _alter_table_cmd(reading: Reading, node: Node, scope: Scope) -> None:
-    if text_of(node, "subtype") in ("AT_AddInherit", "AT_DropInherit"):
+    command, altered = text_of(node, "subtype"), scope.only()
+    _behaves(reading, node)
+    if command in _OF_A_COLUMN and "name" in node:  # without: a column of an index, by its number
+        reading.column(altered, text_of(node, "name"))
+    if command in ("AT_GenericOptions", "AT_AlterColumnGenericOptions"):
+        reading.marks.add("remote")  # which table, of another server, it stands for
+    if command in ("AT_AddInherit", "AT_DropInherit"):
+        reading.column(altered, "*")  # the other table shows them
         _written(reading, unwrap(node_of(node, "def"))[1])
         return
     reading.fields("AlterTableCmd", node, scope)
+
+
+def _partition_cmd(reading: Reading, node: Node, scope: Scope) -> None:
+    partition = _written(reading, node_of(node, "name"))
+    reading.column(partition, "*")  # the table that it is a part of shows them
+    reading.fields("PartitionCmd", node, scope, "name")
 
 
 def _trigger(reading: Reading, node: Node, scope: Scope) -> None:
     relation = _written(reading, node_of(node, "relation"))
     scope = Scope(scope)
     scope.tables += [("old", relation), ("new", relation)]
+    for name in strings(nodes_of(node, "columns")):
+        reading.column(relation, name)
     reading.called(strings(nodes_of(node, "funcname")))
     referenced = node_of(node, "constrrel")
     if referenced is not None:
@@ -194,6 +235,12 @@ def _publication_table(reading: Reading, node: Node, scope: Scope) -> None:
         for name in strings(nodes_of(node, "columns")) or ["*"]:
             reading.column(relation, name)
     reading.later(node.get("whereClause"), scope)
+
+
+def _published(reading: Reading, node: Node, scope: Scope) -> None:
+    if text_of(node, "pubobjtype") != "PUBLICATIONOBJ_TABLE":
+        reading.marks.add("all-in-schema")
+    reading.fields("PublicationObjSpec", node, scope)
 
 
 def _vacuum_relation(reading: Reading, node: Node, scope: Scope) -> None:
@@ -333,6 +380,11 @@ def _remote(reading: Reading, node: Node, scope: Scope) -> None:
     reading.marks.add("remote")
 
 
+def _foreign_table(reading: Reading, node: Node, scope: Scope) -> None:
+    reading.marks.add("remote")
+    reading.fields("CreateForeignTableStmt", node, scope)
+
+
 def _load(reading: Reading, node: Node, scope: Scope) -> None:
     reading.marks.add("file")
 
@@ -413,7 +465,8 @@ DEFINITIONS: Final[dict[str, Handler]] = {
     "LoadStmt": _load,
     "LockStmt": _writes_list("LockStmt", "relations"),
     "NotifyStmt": _notify,
-    "PartitionCmd": _writes_field("PartitionCmd", "name"),
+    "PartitionCmd": _partition_cmd,
+    "PublicationObjSpec": _published,
     "PublicationTable": _publication_table,
     "RangeVar": _range_var,
     "RefreshMatViewStmt": _writes_field("RefreshMatViewStmt", "relation"),
@@ -434,6 +487,7 @@ DEFINITIONS: Final[dict[str, Handler]] = {
     "AlterSubscriptionStmt": _remote,
     "AlterUserMappingStmt": _remote,
     "CreateForeignServerStmt": _remote,
+    "CreateForeignTableStmt": _foreign_table,
     "CreateSubscriptionStmt": _remote,
     "CreateUserMappingStmt": _remote,
     "ImportForeignSchemaStmt": _import,

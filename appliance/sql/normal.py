@@ -1,8 +1,9 @@
 """A key under which texts that differ in constants alone fall together, so that one analysis serves all of them.
 
 Whenever `normal(a) == normal(b)`, and both are not None, either neither text parses or both hold the same statements
-(one, or none) in all that `statements` says but `start` and `end`, and the same `shape`. It is no lexer: where anything
-stands in a text that could make its reading of quotes or numbers differ from the server's, there is no key.
+(one, or none) in all that `statements` says but `start` and `end`, and the same `shape`; or one of them is refused for
+its size ("sql-size", "sql-depth"). It is no lexer: where anything stands in a text that could make its reading of
+quotes or numbers differ from the server's, there is no key.
 
 Why it is sound. The regular expressions and the server's lexer agree on where '…' and "…" begin and end until the first
 comment, backslash, dollar quote or U&; whatever would part them stands in the key itself, before they part, and makes
@@ -18,6 +19,8 @@ from __future__ import annotations
 
 import re
 from typing import Final
+
+from appliance.sql.grammar import MAX_BYTES
 
 # Each begins with one character or a set of them: so the regular expression engine skips to it.
 _STRINGS: Final = re.compile(rb"'[^']*'").sub
@@ -44,6 +47,8 @@ _QUERIES: Final = (b"select", b"insert", b"update", b"delete", b"with", b"values
 
 def normal(text: bytes) -> bytes | None:
     """The key of a text, or None where it has none: then its analysis is its own."""
+    if len(text) > MAX_BYTES:  # what is too long by itself is not read because a shorter one was
+        return None
     if text[:6] not in _COMMON and not text.lstrip()[:7].lower().startswith(_QUERIES):
         return None
     if _BACKSLASH in text or 0 in text or 1 in text or 2 in text:

@@ -80,7 +80,7 @@ def _update(reading: Reading, node: Node, scope: Scope) -> None:
     reading.assigned(target, nodes_of(node, "targetList"), scope)
     _condition(reading, node, target, scope)
     reading.returning(node, target, scope)
-    if _mentions_columns(node.get("targetList")):
+    if mentions_columns(node.get("targetList"), or_with=True):
         reading.reads.add(target)
 
 
@@ -99,19 +99,21 @@ def _condition(reading: Reading, node: Node, target: Relation, scope: Scope) -> 
         reading.unbounded = True
         return
     reading.reads.add(target)
-    if not _mentions_columns(where):
+    if not mentions_columns(where):
         reading.marks.add("where-constant")
     reading.later(where, scope)
 
 
-def _mentions_columns(value: Value) -> bool:
+def mentions_columns(value: Value, *, or_with: bool = False) -> bool:
+    """But for those in a WITH (`or_with`: that is enough): they bound nothing by themselves, and DELETEs that are
+    nested in each other's WHERE would be gone through again for each."""
     work: list[Value] = [value]
     while work:
         value = work.pop()
         if isinstance(value, dict):
-            if "ColumnRef" in value or "CurrentOfExpr" in value:
+            if "ColumnRef" in value or "CurrentOfExpr" in value or (or_with and "withClause" in value):
                 return True
-            work += value.values()
+            work += [each for field, each in value.items() if field != "withClause"]
         elif isinstance(value, list):
             work += value
     return False
@@ -128,7 +130,7 @@ def _merge(reading: Reading, node: Node, scope: Scope) -> None:
     source = node_of(node, "sourceRelation")
     reading.from_items([source] if source is not None else [], scope, inner)
     reading.later(node.get("joinCondition"), scope)
-    if not _mentions_columns(node.get("joinCondition")):
+    if not mentions_columns(node.get("joinCondition")):
         reading.unbounded = True
     for item in nodes_of(node, "mergeWhenClauses"):
         _, clause = unwrap(item)
@@ -136,6 +138,9 @@ def _merge(reading: Reading, node: Node, scope: Scope) -> None:
         command = _THEN.get(text_of(clause, "commandType"))
         if command is not None:
             reading.marks.add(command)
+            by_source = text_of(clause, "matchKind") == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE"  # then ON bounds nothing
+            if by_source and not mentions_columns(clause.get("condition")):
+                reading.unbounded = True
         reading.assigned(target, targets, scope)
         if text_of(clause, "commandType") == "CMD_INSERT" and not targets:
             reading.column(target, "*")
@@ -168,19 +173,17 @@ def _column_ref(reading: Reading, node: Node, scope: Scope) -> None:
     written = Relation(names[-3], names[-2]) if len(names) > 2 else None  # no alias has a schema
     found = False
     certain = True  # that all tables of the scope are seen
-    place: Scope | None = scope
-    while place is not None:
+    for place in reading.outward(scope):
         if written is not None:
             relations: Sequence[Relation | None] = [written] if written in place.relations() else []
         else:
-            relations = place.called(names[0])  # of several, aliases of joins hide all but one
+            relations = reading.tables(place, names[0])  # of several, aliases of joins hide all but one
         for relation in relations:
             found = True
             _column_of(reading, relation, names[-1])
         if relations and certain:
             break
         certain = not place.partly
-        place = place.outer
     if not found:
         _column_of(reading, None, names[-1])
 
@@ -194,20 +197,16 @@ def _column_of(reading: Reading, relation: Relation | None, name: str) -> None:
 
 def _field_of_value(reading: Reading, qualifier: str, name: str, scope: Scope) -> None:
     """`f.name`, where f is a function in FROM that may give one value: a call, as in `_indirection`."""
-    place: Scope | None = scope
-    while place is not None:
+    for place in reading.outward(scope):
         for alias in (qualifier, ""):
             if alias in place.values and name not in place.values[alias]:
                 reading.called([name])
-        place = place.outer
 
 
 def _bare_column(reading: Reading, name: str, scope: Scope) -> None:
-    place: Scope | None = scope
-    while place is not None:
-        for relation in place.called(name):  # the whole row, unless there is a column of that name
+    for place in reading.outward(scope):
+        for relation in reading.tables(place, name):  # the whole row, unless there is a column of that name
             reading.column(relation, "*")
-        place = place.outer
     reading.column(scope.only(), name)
 
 
@@ -219,6 +218,9 @@ def _index_element(reading: Reading, node: Node, scope: Scope) -> None:
 
 
 def _operator(reading: Reading, names: list[str]) -> None:
+    if len(names) > 2:  # the database comes first
+        reading.marks.add("catalog")
+        names = names[-2:]
     if len(names) > 1 and names[0] != "pg_catalog":
         reading.functions.add("operator(" + ".".join(names) + ")")
     elif names and names[-1] not in OPERATORS:
@@ -250,12 +252,10 @@ def _func_call(reading: Reading, node: Node, scope: Scope) -> None:
     if len(arguments) == 1 and unwrap(arguments[0])[0] == "ColumnRef":
         row = strings(nodes_of(unwrap(arguments[0])[1], "fields"))
         alias = row[-2] if row[-1:] == ["*"] and len(row) > 1 else row[-1]
-        place: Scope | None = scope
-        while place is not None:
-            for relation in place.called(alias):
+        for place in reading.outward(scope):
+            for relation in reading.tables(place, alias):
                 if relation is not None:
                     reading.column(relation, name)  # email(users) is users.email
-            place = place.outer
     reading.fields("FuncCall", node, scope, "funcname")
 
 
@@ -331,6 +331,7 @@ QUERIES: Final[dict[str, Handler]] = {
     "SQLValueFunction": _value_function,
     "SelectStmt": _select,
     "SortBy": _sort_by,
+    "StatsElem": _index_element,
     "SubLink": _sub_link,
     "UpdateStmt": _update,
     **{kind: _construct(kind) for kind in _CONSTRUCTS},

@@ -14,11 +14,15 @@ written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from appliance.sql.dangers import RECORD_FUNCTIONS, function_marks, setting_mark
-from appliance.sql.grammar import FIELD_KINDS, Node, Value, node_of, nodes_of, strings, text_of, unwrap
+from appliance.sql.grammar import FIELD_KINDS, Node, Unparsed, Value, node_of, nodes_of, strings, text_of, unwrap
+
+MAX_GUESSES: Final = 10_000  # columns without a table, times tables: each counts for each; so with those of one alias
+MAX_LOOKUPS: Final = 1 << 20  # of names, in each of the queries around them: half a second
+TOO_MANY_GUESSES: Final = "too many columns may be of too many tables; write t.column"
 
 
 class Relation(NamedTuple):
@@ -98,10 +102,15 @@ class Scope:
 class Reading:
     """The findings in one statement; `read` fills them."""
 
-    __slots__ = ("_handlers", "_starred", "_work", "columns", "functions", "marks", "reads", "unbounded", "writes")
+    __slots__ = (
+        *("_guesses", "_handlers", "_lookups", "_starred", "_work"),
+        *("columns", "functions", "marks", "reads", "unbounded", "writes"),
+    )
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
         self._handlers = handlers
+        self._guesses = 0
+        self._lookups = 0
         self._starred: set[Scope] = set()  # all of whose columns are in `columns`
         self.reads: set[Relation] = set()
         self.writes: set[Relation] = set()
@@ -183,9 +192,32 @@ class Reading:
         if not names:
             return ""
         self.named(*names)
+        if len(names) > 2:  # the database comes first: it is this one, or the server refuses
+            self.marks.add("catalog")
+            names = names[-2:]
         self.functions.add(".".join(names[1:] if names[0] == "pg_catalog" and len(names) > 1 else names))
         self.marks.update(function_marks(names[-1]))
         return names[-1]
+
+    def outward(self, scope: Scope) -> Iterator[Scope]:
+        """A scope and those around it, in each of which a name is looked for."""
+        place: Scope | None = scope
+        while place is not None:
+            self._lookups += 1
+            if self._lookups > MAX_LOOKUPS:
+                raise Unparsed("sql-size", "too many names are nested too deeply")
+            yield place
+            place = place.outer
+
+    def tables(self, place: Scope, alias: str) -> Sequence[Relation | None]:
+        """The tables of one scope that an alias may mean. Of several the server takes one or refuses them: which is not
+        known here."""
+        found = place.called(alias)
+        if len(found) > 1:
+            self._guesses += len(found)
+            if self._guesses > MAX_GUESSES:
+                raise Unparsed("sql-size", TOO_MANY_GUESSES)
+        return found
 
     def setting(self, name: str, value: str | None = None) -> None:
         """`value`: where it is a constant."""
@@ -241,6 +273,8 @@ class Reading:
                     using = text_of(node_of(node, "join_using_alias") or {}, "aliasname")
                     if alias or using:
                         scope.tables += [(name, None) for name in (alias, using) if name]
+                    if _renames(node):
+                        self.column(None, "*")
                     self.later(node.get("quals"), beside)
                 case "RangeTableSample":
                     self.called(strings(nodes_of(node, "method")))
@@ -272,6 +306,8 @@ class Reading:
             relation = self.relation(node)
             self.reads.add(relation)
             scope.tables.append((alias, relation))
+            if _renames(node):
+                self.column(relation, "*")
 
     def target(self, node: Node, scope: Scope) -> Relation:
         """The target of a change: written, and a table that columns can be of."""
@@ -289,7 +325,8 @@ class Reading:
         self.marks.add("returning")
         self.reads.add(target)
         inner = Scope(scope)
-        inner.tables += [("old", target), ("new", target)]
+        for name in ("old", "new"):  # a table's alias comes first, if no join's hides it
+            inner.tables += [(name, relation) for relation in (target, *scope.called(name))]
         for item in nodes_of(clause, "options"):
             inner.tables.append((text_of(unwrap(item)[1], "value"), target))
         for item in nodes_of(clause, "exprs"):
@@ -306,6 +343,11 @@ class Reading:
         relations = scope.relations()
         for relation in relations or (None,):
             self.column(relation, "*")
+
+
+def _renames(node: Node) -> bool:
+    """Whether the alias of a table or join has names of its own for columns: which is which is not known here."""
+    return bool(nodes_of(node_of(node, "alias") or {}, "colnames"))
 
 
 def _may_be_a_value(node: Node) -> bool:

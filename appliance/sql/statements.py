@@ -19,9 +19,11 @@ Marks, beside the command, the relations and the functions:
     reset                  … and it goes back to what it was at the start of the session (RESET, SET … TO DEFAULT)
     set-transaction        SET TRANSACTION, SET SESSION CHARACTERISTICS
     all                    it is about all there are: DEALLOCATE ALL, CLOSE ALL, UNLISTEN *, RESET ALL, DISCARD ALL,
-                           VACUUM, ANALYZE, CLUSTER and REINDEX that name no relation
-    cascade                DROP, TRUNCATE, REVOKE … CASCADE
-    all-in-schema          GRANT … ON ALL TABLES IN SCHEMA, or on what will be made; ALTER SCHEMA … RENAME
+                           VACUUM, ANALYZE, CLUSTER and REINDEX that name no relation, REASSIGN and DROP OWNED, ALTER
+                           TABLE ALL IN TABLESPACE, a PUBLICATION FOR ALL TABLES
+    cascade                DROP, TRUNCATE, REVOKE … CASCADE, also within ALTER
+    all-in-schema          GRANT … ON ALL TABLES IN SCHEMA, or on what will be made; ALTER SCHEMA … RENAME; a
+                           PUBLICATION of TABLES IN SCHEMA
     membership             GRANT and REVOKE of roles
     password               CREATE or ALTER ROLE … PASSWORD
     backslash              a backslash in '…': another string when standard_conforming_strings is off
@@ -56,13 +58,13 @@ from appliance.sql.grammar import (
     text_of,
     unwrap,
 )
-from appliance.sql.queries import QUERIES
-from appliance.sql.reading import Column, Reading, Relation
+from appliance.sql.queries import QUERIES, mentions_columns
+from appliance.sql.reading import MAX_GUESSES, TOO_MANY_GUESSES, Column, Reading, Relation
 
 __all__ = ["Relation", "Statement", "Unparsed", "statements"]
 
 
-MAX_GUESSES: Final = 10_000  # columns without a table, times tables: each counts for each
+MAX_NESTED: Final = 16  # statements that stand whole in each other: those of functions in bodies, which no server takes
 
 
 class Statement(NamedTuple):
@@ -73,7 +75,7 @@ class Statement(NamedTuple):
     writes: tuple[Relation, ...]  # changed, made, dropped, locked
     columns: tuple[Column, ...]  # (None, name) where the relation is not known; "*" for all
     functions: tuple[str, ...]  # "name", "schema.name" (not pg_catalog), "operator(schema.op)"
-    where: bool  # it has a WHERE (MERGE has its ON, INSERT its rows), and so have each UPDATE and DELETE in it
+    where: bool  # its WHERE (of MERGE: its ON) names a column, or it is an INSERT; so with each UPDATE and DELETE in it
     marks: tuple[str, ...]  # sorted
     name: str  # of the prepared statement, cursor, channel, savepoint, setting, …
     inner: tuple[Statement, ...]  # of EXPLAIN, PREPARE, DECLARE, COPY (…), CREATE … AS, rules, bodies in SQL
@@ -99,17 +101,19 @@ def statements(text: str | bytes, max_bytes: int = MAX_BYTES, *, server_first: b
         start = number_of(raw, "stmt_location")
         end = start + number_of(raw, "stmt_len") if number_of(raw, "stmt_len") else len(text)
         marks = {"backslash"} if b"\\" in text[start:end] else set()
-        found.append(_statement(kind, node, marks, start, end))
+        found.append(_statement(kind, node, marks, (start, end)))
     return tuple(found)
 
 
-def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> Statement:
+def _statement(kind: str, node: Node, marks: set[str], place: tuple[int, int], depth: int = 0) -> Statement:
+    if depth > MAX_NESTED:
+        raise Unparsed("sql-depth", "the statement is nested too deeply")
     reading = Reading(_HANDLERS)
     reading.read(kind, node)
-    inner = tuple(_statement(k, n, set(), start, end) for k, n in _inner_statements(kind, node))
+    inner = tuple(_statement(k, n, set(), place, depth + 1) for k, n in _inner_statements(kind, node))
     command, name = command_of(kind, node), name_of(kind, node)
     reading.named(name)
-    where = node_of(node, "whereClause") is not None or kind in ("InsertStmt", "MergeStmt")
+    where = kind in ("InsertStmt", "MergeStmt") or mentions_columns(node.get("whereClause"))
     if kind in _TRANSPARENT and len(inner) == 1:
         where = inner[0].where
     reads, writes, columns = reading.reads, reading.writes, reading.columns
@@ -123,7 +127,7 @@ def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> 
         marks.update(statement.marks)
         unbounded = unbounded or (statement.command in ("update", "delete") and not statement.where)
     if sum(relation is None for relation, _ in columns) * len(reads | writes) > MAX_GUESSES:
-        raise Unparsed("sql-size", "too many columns may be of too many tables; write t.column")
+        raise Unparsed("sql-size", TOO_MANY_GUESSES)
     if any(relation.name == SETTINGS_VIEW for relation in writes):
         marks |= ANY_SETTING
     if _goes_back(kind, node):
@@ -142,8 +146,7 @@ def _statement(kind: str, node: Node, marks: set[str], start: int, end: int) -> 
         tuple(sorted(marks)),
         name,
         inner,
-        start,
-        end,
+        *place,
     )
 
 

@@ -236,6 +236,7 @@ UPDATE users SET id = 1 RETURNING email, id | 0 | | | |
 UPDATE users SET id = 1 RETURNING old.email, new.id | 0 | | | |
 UPDATE users SET id = 1 RETURNING WITH (OLD AS o) o.ssn | 1 | | | |
 UPDATE users SET id = 1 RETURNING old | | 0 1 | | |
+DELETE FROM users USING (pairs old CROSS JOIN pairs x) j RETURNING upper(old.email) | | 0 | | |
 DELETE FROM users WHERE ssn = 1 RETURNING id | | | 1 | |
 DELETE FROM orders USING users u WHERE u.id = orders.user_id RETURNING u.email | 0 | | | |
 MERGE INTO users u USING orders o ON u.email = o.email WHEN MATCHED THEN DELETE | | | 0 | |

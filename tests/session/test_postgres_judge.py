@@ -11,6 +11,7 @@ from appliance.lineage.scopes import Taint
 from appliance.model.verdict import Mask, PostgresPlan, SqlOperation, Verdict
 from appliance.session.postgres_judge import Judge, Setting
 from appliance.sql.dangers import SETTING_MARKS
+from appliance.sql.grammar import MAX_BYTES
 
 _USERS = Relation("public", "users", 1, ("id", "email"), (1, 2), (Taint(0, 0), Taint(1, 0)), (True, True))
 _MASKED = PostgresPlan(masks=(Mask("mail", columns=("public.users.email",), expressions="mask", probing="allow"),))
@@ -184,6 +185,14 @@ def test_a_text_of_many_statements_is_not_remembered() -> None:
         judge.judge(b"end;" * 4000)
         judge.judge(b"end;" * 4)
     assert sorted(len(rulings) for rulings in judge._known._values.values()) == [4]
+
+
+@pytest.mark.parametrize("value", [b"x" * MAX_BYTES, b"=" * 5000])
+def test_a_text_that_is_too_much_says_nothing_of_others(value: bytes) -> None:
+    judge = _judge()
+    long, short = (b"insert into t values ('%b')" % each for each in (value, b"a"))
+    said = [judge.judge(text)[0].command for text in (long, long, long, short, short, short)]  # kept from the second on
+    assert said == [*["unparsed"] * 3, *["insert"] * 3]
 
 
 def test_what_is_for_the_record_is_bounded() -> None:

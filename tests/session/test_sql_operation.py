@@ -80,8 +80,11 @@ def test_relations(name: Name, plan: PostgresPlan, found: tuple[str, ...]) -> No
         ("a.now", ("a.now",)),
         ("operator(@#)", ("app.operator(@#)", "public.operator(@#)")),
         ("operator(a.*)", ("a.operator(%2A)",)),
-        ("pg_catalog.now", ("?.pg_catalog%2Enow",)),  # a function of the agent's, by the name "pg_catalog.now"
-        ("a.b.c", ("?.a%2Eb%2Ec",)),
+        # a function of the agent's, by the name "pg_catalog.now"
+        ("pg_catalog.now", ("?.pg_catalog%2Enow", "pg_catalog.now")),
+        # and what may be "b.c" in a, or c in "a.b": neither allowed, both refused by their names
+        ("a.b.c", ("?.a%2Eb%2Ec", "a%2Eb.c", "a.b%2Ec")),
+        ("operator(a.b.+)", ("?.operator(a%2Eb%2E+)", "a%2Eb.operator(+)", "a.operator(b%2E+)")),
     ],
 )
 def test_functions(name: str, found: tuple[str, ...]) -> None:

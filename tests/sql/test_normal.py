@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.sql.grammar import MAX_BYTES
 from appliance.sql.normal import normal
 from appliance.sql.shape import shape
 from appliance.sql.statements import Unparsed, statements
@@ -125,7 +126,9 @@ def test_texts_of_one_key(first: str, second: str) -> None:
         "copy t from 'x'",
         "select 1 /* ' */ , 'x'",
         "select \x01",
+        "select '" + "x" * MAX_BYTES + "'",
     ],
+    ids=range(18),
 )
 def test_texts_without_a_key(text: str) -> None:
     assert normal(text.encode()) is None

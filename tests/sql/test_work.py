@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from appliance.sql.statements import MAX_GUESSES, Unparsed, statements
+from appliance.sql.reading import MAX_GUESSES
+from appliance.sql.statements import Unparsed, statements
 
 TEXTS: dict[str, Callable[[int], str]] = {
     "columns of tables": lambda n: "select " + ", ".join(f"c{i}" for i in range(n)) + " from " + tables(n),
@@ -28,6 +29,9 @@ TEXTS: dict[str, Callable[[int], str]] = {
     "joins": lambda n: "select a from " + ", ".join(f"s.t{i} join u using (a, b)" for i in range(n)),
     "updates": lambda n: "update t set " + ", ".join(f"c{i} = d{i}" for i in range(n)) + " from " + tables(n),
     "statements": lambda n: "select a from t;" * n,
+    "deletes": lambda n: nested(
+        n // 2, "delete from t where (with x as (", ") select true)", "delete from t where 1 = 1"
+    ),
 }
 
 
@@ -37,6 +41,10 @@ def tables(n: int) -> str:
 
 def functions(n: int) -> str:
     return ", ".join(f"lower('a') g{i}" for i in range(n))
+
+
+def nested(n: int, before: str, after: str, inmost: str) -> str:
+    return before * n + inmost + after * n
 
 
 def work(text: str) -> int:
@@ -67,3 +75,30 @@ def test_what_may_be_of_any_table_is_bounded() -> None:
     statements(TEXTS["columns of tables"](side))
     with pytest.raises(Unparsed, match="columns"):
         statements(TEXTS["columns of tables"](side + 1))
+
+
+@pytest.mark.parametrize("column", ["a", "a.b", "f(a)", "(select 1 where a)", "(select a.b)"])
+def test_what_may_be_of_any_table_of_an_alias_is_bounded(column: str) -> None:
+    """The server refuses an alias that is there twice; what is found until then is neither work nor memory."""
+
+    def text(n: int) -> str:
+        return "select " + ", ".join([column] * n) + " from " + ", ".join(f"t{i} a" for i in range(n))
+
+    statements(text(int((MAX_GUESSES / 2) ** 0.5)))
+    with pytest.raises(Unparsed, match="columns"):
+        statements(text(int(MAX_GUESSES**0.5) + 1))
+
+
+@pytest.mark.parametrize("column", ["a", "a.b", "f(a)"])
+def test_names_in_queries_in_each_other_are_bounded(column: str) -> None:
+    names = ", ".join([column] * 20_000)
+    assert statements(nested(2, "select (", ") from t", f"select {names}"))
+    with pytest.raises(Unparsed, match="deep"):
+        statements(nested(60, "select (", ") from t", f"select {names}"))
+
+
+def test_functions_in_bodies_of_functions_are_bounded() -> None:
+    """No server takes one; each would have all that is in those within it."""
+    text = nested(20, "create function f() returns int begin atomic ", "; end", "select 1")
+    with pytest.raises(Unparsed, match="deep"):
+        statements(text)

@@ -32,6 +32,7 @@ class Relation(NamedTuple):
     name: str
 
 
+_SAMPLES: Final = (["bernoulli"], ["system"])  # the server's own; as functions of users, they are no samples
 _NONE: Final[Mapping[str, int]] = {}
 Column = tuple[Relation | None, str]
 Handler = Callable[["Reading", Node, "Scope"], None]  # what is done with one kind of node
@@ -277,7 +278,9 @@ class Reading:
                         self.column(None, "*")
                     self.later(node.get("quals"), beside)
                 case "RangeTableSample":
-                    self.called(strings(nodes_of(node, "method")))
+                    method = strings(nodes_of(node, "method"))
+                    if method not in _SAMPLES:
+                        self.called(method)
                     self.later(node.get("args"), beside)
                     self.later(node.get("repeatable"), beside)
                     sampled = node_of(node, "relation")

@@ -318,6 +318,7 @@ def test_columns(text: str, expected: str) -> None:
             "json_array json_object json_scalar json_value",
         ),
         ("select * from t tablesample s.m (1)", "s.m"),
+        ("select * from t tablesample system (1)", ""),
         ("call p(f(1))", "f p"),
         ("create trigger g before insert on t execute function s.f()", "s.f"),
         ("select sum(a) over (order by f(a)) from t", "f sum"),

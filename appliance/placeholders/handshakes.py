@@ -44,6 +44,7 @@ ITERATIONS: Final = 4096  # rounds of PBKDF2 that we ask of an agent: RFC 7677 4
 # Rounds that we do for a server, at most. A server could ask for 2^31 and have us compute for a quarter of an hour for
 # each connection. This many take a quarter of a second; it is what OWASP asks for where people choose the passwords.
 MOST_ITERATIONS: Final = 600_000
+_QUICK_ITERATIONS: Final = 4 * ITERATIONS
 LEAST_NONCE: Final = 18  # random bytes, as libpq and PostgreSQL take (SCRAM_RAW_NONCE_LEN)
 
 _MOST_FROM_AGENT = 1024  # bytes of one message: PG_MAX_SASL_MESSAGE_LENGTH
@@ -281,6 +282,11 @@ class ScramClient:
         """client-first-message."""
         self._advance(0)
         return self._choice.header + self._bare
+
+    def takes_long(self, server_first: bytes) -> bool:
+        """Whether `reply` may compute for more than a few milliseconds: then in a thread."""
+        found = _SERVER_FIRST.fullmatch(server_first)
+        return found is not None and int(found[3]) > _QUICK_ITERATIONS
 
     def reply(self, server_first: bytes) -> bytes:
         """Takes server-first-message, gives client-final-message. Computes for 1.6 ms at 4,096 rounds, 0.25 s at

@@ -10,6 +10,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from appliance.config.schema import Limits
@@ -33,6 +34,7 @@ from appliance.wire.postgres import Frame, Frames, Message, Run, cancel_request,
 from appliance.wire.postgres import messages as m
 
 _GREETING_MOST: Final = 1 << 18  # bytes of notices and settings that a server sends with its login
+_DERIVING: Final = ThreadPoolExecutor(1, "scram")  # a server says how long; the other flows go on meanwhile
 _CATALOGUE_MOST: Final = 64 << 20  # bytes of rows that say what masks need to know
 
 
@@ -219,7 +221,11 @@ async def _authenticate(server: Server, login: Login) -> None:
             return
         if client is not None and request.kind == awaited:
             if awaited == m.AUTH_SASL_CONTINUE:
-                channel.write(write.sasl_response(client.reply(request.data)))
+                if client.takes_long(request.data):
+                    reply = await asyncio.get_running_loop().run_in_executor(_DERIVING, client.reply, request.data)
+                else:
+                    reply = client.reply(request.data)
+                channel.write(write.sasl_response(reply))
                 awaited = m.AUTH_SASL_FINAL
             else:
                 client.check(request.data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from typing import Any, cast
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from appliance.model.errors import CoatcheckError, InternalError
 from appliance.model.secret import Secret
-from appliance.placeholders.handshakes import SCRAM, Salted, ScramServer, nonce_of
+from appliance.placeholders.handshakes import SCRAM, Salted, ScramClient, ScramServer, nonce_of
 from appliance.proxy.channel import Channel
 from appliance.proxy.postgres_upstream import Login, Server, Sink, log_in
 from appliance.wire.postgres import messages as m
@@ -27,9 +28,9 @@ class Line:
 
     tls = None
 
-    def __init__(self) -> None:
+    def __init__(self, rounds: int) -> None:
         self.wrote: list[bytes] = []
-        self._server = ScramServer([PASSWORD], Salted(b"salt"), nonce_of(os.urandom(18)), 1)
+        self._server = ScramServer([PASSWORD], Salted(b"salt"), nonce_of(os.urandom(18)), rounds)
 
     def write(self, data: bytes) -> None:
         self.wrote.append(data)
@@ -67,15 +68,18 @@ SAYS = {
 WHOLE = ("scram", "first", "final", "ok", "status", "key", "ready")
 
 
-def logged_in(says: list[str], accepted: tuple[str, ...]) -> tuple[Line, Server | CoatcheckError]:
-    line, sink = Line(), Sink()
+def logged_in(says: list[str], accepted: tuple[str, ...], rounds: int = 1) -> tuple[Line, Server | CoatcheckError]:
+    line, sink = Line(rounds), Sink()
 
     async def both() -> Server:
         login = Login("app", {"user": "app"}, Secret(PASSWORD), Salted(b"-"), accepted)
         task = asyncio.create_task(log_in(cast(Channel, cast(Any, line)), sink, login, 20))
         for what in says:
+            wrote = len(line.wrote)
             await asyncio.sleep(0)
             await asyncio.sleep(0)
+            while what == "final" and rounds > 1 and len(line.wrote) == wrote:
+                await asyncio.sleep(0.001)
             sink.received(line.says(what))
         sink.ended(True)
         return await task
@@ -90,6 +94,22 @@ def test_a_server_that_keeps_to_the_protocol() -> None:
     _, came = logged_in(list(WHOLE), ("scram-sha-256",))
     assert isinstance(came, Server)
     assert (came.pid, came.key, came.statuses) == (1, b"1234", {b"server_version": b"15"})
+
+
+def test_many_rounds_do_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[bool] = set()
+    derive = ScramClient.reply
+
+    def reply(client: ScramClient, server_first: bytes) -> bytes:
+        threads.add(threading.current_thread() is threading.main_thread())
+        return derive(client, server_first)
+
+    monkeypatch.setattr(ScramClient, "reply", reply)
+    for rounds, in_the_loop in ((4096, True), (100_000, False)):
+        _, came = logged_in(list(WHOLE), ("scram-sha-256",), rounds)
+        assert isinstance(came, Server)
+        assert threads == {in_the_loop}
+        threads.clear()
 
 
 @pytest.mark.parametrize(

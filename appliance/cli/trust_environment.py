@@ -16,10 +16,12 @@ _BUNDLE = {
     "CARGO_HTTP_CAINFO": "The Cargo Book, http.cainfo",
     "BUNDLE_SSL_CA_CERT": "bundle-config(1) ssl_ca_cert (Ruby)",
     "NIX_SSL_CERT_FILE": "Nix manual",
-    "PGSSLROOTCERT": "PostgreSQL, chapter 32.15: libpq, and the drivers that read its variables",
 }
-# our CA alone, for programs whose variable adds to their own list
-_ADDED = {
+# our CA alone, for programs whose variable adds to their own list, or that need no other
+_ALONE = {
+    # libpq, and the drivers that read its variables. It reads the whole file for every connection, tens of
+    # milliseconds for a system's roots; what it connects to has a certificate of ours.
+    "PGSSLROOTCERT": "PostgreSQL, chapter 32.15",
     "NODE_EXTRA_CA_CERTS": "node(1) NODE_EXTRA_CA_CERTS",
     "DENO_CERT": "Deno, environment variables",
 }
@@ -32,7 +34,7 @@ _JAVA = (
 def trust_environment(ca_folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The variables to add to a job's `environment`. `ca_folder` is the daemon's `ca` folder."""
     added = {name: str(ca_folder / "bundle.pem") for name in _BUNDLE}
-    added |= {name: str(ca_folder / "coatcheck-ca.pem") for name in _ADDED}
+    added |= {name: str(ca_folder / "coatcheck-ca.pem") for name in _ALONE}
     java = _JAVA.format(store=ca_folder / "truststore.p12")  # java(1), JDK_JAVA_OPTIONS; JVM TI, JAVA_TOOL_OPTIONS
     before = environment.get("JAVA_TOOL_OPTIONS", "")
     added["JAVA_TOOL_OPTIONS"] = f"{before} {java}".strip() if java not in before else before

@@ -120,9 +120,8 @@ VARIABLES = {
         "CARGO_HTTP_CAINFO",
         "BUNDLE_SSL_CA_CERT",
         "NIX_SSL_CERT_FILE",
-        "PGSSLROOTCERT",
     ],
-    "coatcheck-ca.pem": ["NODE_EXTRA_CA_CERTS", "DENO_CERT"],
+    "coatcheck-ca.pem": ["PGSSLROOTCERT", "NODE_EXTRA_CA_CERTS", "DENO_CERT"],
 }
 
 

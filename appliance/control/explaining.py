@@ -65,7 +65,7 @@ def explain_policy(config: Config, checked: Checked, ask: ExplainAsk) -> Explana
     else:
         destination, operation = _request(ask)
     found = explain(policy, checked.data, subject_of(claims), destination, operation)
-    return _held_against_masks(found, ask.sql) if isinstance(operation, SqlOperation) else found
+    return _held_against_masks(found, operation, ask.sql) if isinstance(operation, SqlOperation) else found
 
 
 class _Said:
@@ -78,12 +78,11 @@ class _Said:
         return self._verdict
 
 
-def _held_against_masks(found: Explanation, sql: str) -> Explanation:
+def _held_against_masks(found: Explanation, operation: SqlOperation, sql: str) -> Explanation:
     """What the masks make of a statement that the rules let through, as far as they tell without the database."""
-    plan, verdict, operation = found.plan.postgres, found.verdict, found.operation
+    plan, verdict = found.plan.postgres, found.verdict
     if plan is None or not plan.masks or verdict is None or verdict.decision == "deny":
         return found
-    assert isinstance(operation, SqlOperation)  # noqa: S101  # the caller's condition
     setting = Setting(
         found.plan.destination, operation.database, operation.user, operation.credentials, "utf-8", False, True
     )

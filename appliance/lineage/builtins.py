@@ -104,15 +104,6 @@ HARMLESS: Final = names(
     """
 )
 
-# They take one row of any type and tell of it: `row.to_json` is a call of them where the row has no such column.
-OF_ANY_ROW: Final = names(
-    """
-    any_out any_value anycompatible_out anycompatiblenonarray_out anyelement_out anynonarray_out array_agg concat
-    hash_record json_agg json_agg_strict json_build_array jsonb_agg jsonb_agg_strict jsonb_build_array max min
-    pg_column_size quote_literal quote_nullable record_out record_send row_to_json to_json to_jsonb
-    """
-)
-
 # How many rows they return follows from their arguments: with a masked column among these, every row tells of it.
 SET_RETURNING: Final = names(
     """
@@ -122,18 +113,6 @@ SET_RETURNING: Final = names(
     pg_extension_update_paths pg_get_publication_tables pg_options_to_table pg_partition_ancestors pg_partition_tree
     pg_snapshot_xip pg_tablespace_databases regexp_matches regexp_split_to_table string_to_table ts_debug ts_parse
     ts_token_type txid_snapshot_xip unnest
-    """
-)
-
-# They return rows: what is named behind them is a field of theirs, not a function.
-RECORDS: Final = names(
-    """
-    _pg_expandarray aclexplode json_each json_each_text json_populate_record json_populate_recordset json_to_record
-    json_to_recordset jsonb_each jsonb_each_text jsonb_populate_record jsonb_populate_recordset jsonb_to_record
-    jsonb_to_recordset pg_available_extension_versions pg_available_extensions pg_extension_update_paths
-    pg_get_catalog_foreign_keys pg_get_keywords pg_get_object_address pg_get_publication_tables pg_identify_object
-    pg_identify_object_as_address pg_input_error_info pg_options_to_table pg_partition_tree pg_sequence_parameters
-    pg_timezone_names ts_debug ts_parse ts_token_type
     """
 )
 

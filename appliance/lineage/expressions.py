@@ -15,6 +15,7 @@ from appliance.lineage import builtins
 from appliance.lineage.relations import Catalogue
 from appliance.lineage.scopes import CLEAN, Columns, Item, Scope, Taint, joined, union
 from appliance.model.errors import PeerError
+from appliance.model.row_functions import GIVING_ROWS, OF_ANY_ROW
 
 MAX_STEPS: Final = 10_000  # nodes visited, repeats counted, in one text
 MAX_DEPTH: Final = 200  # nodes within nodes; protobuf's own limit (100 messages) comes first
@@ -101,7 +102,7 @@ def kind_of(node: pb.Node) -> tuple[str, pb.Node]:
 def gives_record(node: pb.FuncCall) -> bool:
     """Whether a call gives a row for sure, so that a name behind it is a field's."""
     name = text_of(node.funcname)
-    return bool(name) and name[-1] in builtins.RECORDS
+    return bool(name) and name[-1] in GIVING_ROWS
 
 
 class Expressions:
@@ -274,7 +275,7 @@ class Expressions:
     def of_item(self, item: Item, name: str) -> Taint:
         """`item.name`: a column, or else a function of one row in the other notation (chapter 4.2.4)."""
         taint, listed = item.columns.find(name)
-        of_a_row = name in builtins.OF_ANY_ROW or name in self.catalogue.row_functions
+        of_a_row = name in OF_ANY_ROW or name in self.catalogue.row_functions
         if listed and (item.columns.certain or not of_a_row):
             return taint
         if name in builtins.SYSTEM_COLUMNS and item.columns.complete:  # a table's; a query may give the name to any

@@ -94,8 +94,7 @@ def _hosts_of(config: Dns) -> dict[str, tuple[str, ...]]:
 
 class Forwarder:
     """`servers`: default those of `servers_of`. `siblings` are told what was answered, and are heard. `clock`: seconds,
-    monotonic. Raises EnvironmentFailed if `dns.hosts`
-    has what is not a host name or an address."""
+    monotonic. Raises EnvironmentFailed if `dns.hosts` has what is not a host name or an address."""
 
     def __init__(
         self,

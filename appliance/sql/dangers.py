@@ -82,23 +82,6 @@ SETTING_MARKS: Final[dict[str, str]] = {
     "client_encoding": "client-encoding",
 }
 
-# Functions of one row that give its values away: `users.to_json` calls one without a call's form (documentation, "Using
-# Composite Types in Queries"), if the table has no such column.
-_ROW_FUNCTIONS: Final = """any_value array_agg concat hash_record json_agg json_agg_strict json_build_array
-    json_build_object jsonb_agg jsonb_agg_strict jsonb_build_array jsonb_build_object mode quote_literal quote_nullable
-    record_out record_send row_to_json to_json to_jsonb"""
-ROW_FUNCTIONS: Final = frozenset(_ROW_FUNCTIONS.split())
-
-# Functions of the server that give records: a name behind them is one of their columns.
-_RECORD_FUNCTIONS: Final = """_pg_expandarray aclexplode each json_each json_each_text json_populate_record
-    json_populate_recordset json_to_record json_to_recordset jsonb_each jsonb_each_text jsonb_populate_record
-    jsonb_populate_recordset jsonb_to_record jsonb_to_recordset pg_available_extension_versions pg_available_extensions
-    pg_cursor pg_get_keywords pg_get_object_address pg_get_publication_tables pg_get_sequence_data
-    pg_identify_object pg_identify_object_as_address pg_options_to_table pg_partition_tree pg_prepared_statement
-    pg_sequence_parameters pg_show_all_settings pg_stat_file pg_timezone_abbrevs pg_timezone_names ts_debug ts_parse
-    ts_stat ts_token_type"""
-RECORD_FUNCTIONS: Final = frozenset(_RECORD_FUNCTIONS.split())
-
 # The operators that PostgreSQL 15 to 18 bring with them (pg_operator.oprname).
 _OPERATORS: Final = """!! !~ !~* !~~ !~~* # ## #- #> #>> % & && &< &<| &> * *< *<= *<> *= *> *>= + - -> ->> -|- / < <->
     << <<= <<| <= <> <@ <^ = > >= >> >>= >^ ? ?# ?& ?- ?-| ?| ?|| @ @-@ @> @? @@ @@@ ^ ^@ | |&> |/ |>> || ||/ ~ ~* ~<=~

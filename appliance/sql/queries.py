@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from appliance.sql.dangers import ANY_SETTING, OPERATORS, RECORD_FUNCTIONS, ROW_FUNCTIONS
+from appliance.model.row_functions import GIVING_ROWS, OF_ANY_ROW
+from appliance.sql.dangers import ANY_SETTING, OPERATORS
 from appliance.sql.grammar import Node, Value, constant_text, node_of, nodes_of, strings, text_of, unwrap
 from appliance.sql.reading import Handler, Reading, Relation, Scope, is_star
 
@@ -190,7 +191,7 @@ def _column_ref(reading: Reading, node: Node, scope: Scope) -> None:
 
 def _column_of(reading: Reading, relation: Relation | None, name: str) -> None:
     reading.column(relation, name)
-    if name in ROW_FUNCTIONS:
+    if name in OF_ANY_ROW:
         reading.column(relation, "*")
         reading.functions.add(name)
 
@@ -263,7 +264,7 @@ def _indirection(reading: Reading, node: Node, scope: Scope) -> None:
     """`(value).name` is a call of name(value) wherever value has no such field, and a value of any type will do:
     `('/etc/passwd'::text).pg_read_file`. So it counts as one, but where it is a field for sure."""
     kind, base = unwrap(node_of(node, "arg"))
-    is_record = kind == "FuncCall" and strings(nodes_of(base, "funcname"))[-1] in RECORD_FUNCTIONS
+    is_record = kind == "FuncCall" and strings(nodes_of(base, "funcname"))[-1] in GIVING_ROWS
     for item in nodes_of(node, "indirection"):
         kind, part = unwrap(item)
         if kind == "String":

@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from appliance.sql.dangers import RECORD_FUNCTIONS, function_marks, setting_mark
+from appliance.model.row_functions import GIVING_ROWS
+from appliance.sql.dangers import function_marks, setting_mark
 from appliance.sql.grammar import FIELD_KINDS, Node, Unparsed, Value, node_of, nodes_of, strings, text_of, unwrap
 
 MAX_GUESSES: Final = 10_000  # columns without a table, times tables: each counts for each; so with those of one alias
@@ -362,7 +363,7 @@ def _may_be_a_value(node: Node) -> bool:
     if len(items) != 1:  # the definitions of its columns come second
         return False
     kind, call = unwrap(items[0])
-    return kind != "FuncCall" or strings(nodes_of(call, "funcname"))[-1] not in RECORD_FUNCTIONS
+    return kind != "FuncCall" or strings(nodes_of(call, "funcname"))[-1] not in GIVING_ROWS
 
 
 def is_star(result: Node) -> bool:

@@ -64,6 +64,17 @@ ROWS = (
         elsewhere=f"{_STATEMENTS}::test_prepared_under_a_name_and_executed",
     ),
     Row(
+        "a name that means something harmless here, and another thing to the server: what fails, waits or is skipped "
+        "in a pipeline, portals and statements replaced under way",
+        "names follow the server's answers; conversations by chance are compared with the server's own",
+        elsewhere="tests/postgres/test_conversations.py::test_what_is_denied_is_not_done",
+    ),
+    Row(
+        "a column that is read as none: another name of it (t(a, b)), a row in a function's place (t.to_json, t.max)",
+        "columns that are named otherwise, and functions of any row, count as all columns",
+        elsewhere="tests/sql/test_privileges.py::test_each_function_of_any_row_is_known",
+    ),
+    Row(
         "another search_path, so that a harmless name means another table",
         "set at the start; changing it is a mark that a rule must name",
         elsewhere=f"{_STATEMENTS}::test_the_search_path_is_locked",

@@ -26,9 +26,12 @@ BODY = st.text(alphabet=string.ascii_letters + string.digits, min_size=40, max_s
 PRINTABLE = st.text(alphabet=[chr(code) for code in range(0x21, 0x7F)], min_size=1, max_size=120)
 
 
+NOTHING_GIVEN = Given()
+
+
 def made_from(
     real: str,
-    shape: Given = Given(),  # noqa: B008
+    shape: Given = NOTHING_GIVEN,
     random_bytes: Callable[[int], bytes] = os.urandom,
 ) -> str:
     return make(Secret(real.encode()), shape, random_bytes)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import psycopg
 import pytest
 
+from appliance.model.row_functions import GIVING_ROWS, OF_ANY_ROW
 from appliance.model.verdict import PostgresPlan, SqlOperation
 from appliance.policy.statements import column_pattern, function_pattern
 from appliance.session.sql_operation import operation_of
@@ -69,6 +70,12 @@ TEXTS = """
     select c.id from customers c order by (c.id).wipe
     select 1 from wipe(1) w, orders
 """
+CALL = 'explain select c."{}" from customers c'
+RETURNED = """select proname::text, bool_and(t.typtype = 'c' or t.oid in ('record'::regtype, 'anyelement'::regtype))
+    from pg_proc join pg_type t on t.oid = prorettype group by 1"""
+# They take any row, too, and tell nothing of its values, or fail.
+TELL_NOTHING = """count json_build_object jsonb_build_object num_nonnulls num_nulls pg_collation_for
+    pg_column_compression pg_column_toast_chunk_id pg_restore_attribute_stats pg_restore_relation_stats pg_typeof"""
 CASES = [text.strip() for text in TEXTS.strip().splitlines()]
 
 
@@ -114,3 +121,24 @@ def test_what_a_role_would_need_is_found(asked: Asked, text: str) -> None:
         assert any(re.match(EMAIL, column) for column in touched.columns)
     if needs_wipe:
         assert any(re.match(WIPE, function) for function in touched.functions)
+
+
+def test_each_function_of_any_row_is_known(asked: Asked) -> None:
+    """`row.name`, where the row has no such column. Those that are known count as all that is in the row."""
+    names = "select distinct proname::text from pg_proc where pronamespace = 'pg_catalog'::regnamespace"
+    found: set[str] = set()
+    for (name,) in asked.owner.execute(names).fetchall():
+        try:
+            asked.owner.execute(CALL.format(name).encode())
+        except psycopg.Error:
+            continue
+        found.add(str(name))
+    assert "to_json" in found
+    assert found - set(TELL_NOTHING.split()) <= OF_ANY_ROW
+    for each in OF_ANY_ROW:
+        assert "public.customers.*" in operation(CALL.format(each)).columns, each
+
+
+def test_what_gives_rows_does(asked: Asked) -> None:
+    rows = {str(name): given for name, given in asked.owner.execute(RETURNED).fetchall()}
+    assert [name for name in GIVING_ROWS if not rows.get(name, True)] == []

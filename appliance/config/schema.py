@@ -297,6 +297,7 @@ class Limits(Part):
     keepalive_timeout: Seconds = 75.0
     flows: int = Field(20000, ge=1)  # per worker
     flows_per_job: int = Field(2000, ge=1)
+    kept_per_job: int = Field(256 << 20, ge=32 << 20)  # bytes, per worker, of PostgreSQL sessions
     head_bytes: int = Field(65536, ge=1024)
     headers: int = Field(200, ge=1)
 

@@ -19,6 +19,7 @@ _RESET = b"\x01\0\0\0\0\0\0\0"  # socket(7), SO_LINGER on for 0 s: what is close
 READ_SIZE = 256 * 1024  # bytes, per worker, not per connection
 _RECORD = 16384  # RFC 8446 5.1: the most plaintext of one record
 WRITE_HIGH = 256 * 1024  # bytes waiting in the kernel's way before the other end is told to hold
+_ANSWERS_MOST = 64 * 1024  # bytes that OpenSSL says by itself to a peer that reads nothing
 
 
 class Sink(Protocol):
@@ -90,6 +91,7 @@ class Channel(asyncio.BufferedProtocol):
     """Made by a protocol factory, connected to a transport by the loop, given a sink, and TLS if wanted."""
 
     __slots__ = (
+        "_answers",
         "_buffers",
         "_closing",
         "_decrypt",
@@ -127,6 +129,7 @@ class Channel(asyncio.BufferedProtocol):
         self._waiting = False  # in the buffers' list
         self._unsent: list[bytes] = []  # without TLS; with it, what waits is in `_out`
         self._unsent_size = 0  # bytes
+        self._answers = 0  # bytes, while what was written does not get away
         self.received_bytes = 0  # plaintext
         self.sent_bytes = 0
 
@@ -351,38 +354,51 @@ class Channel(asyncio.BufferedProtocol):
         read = self._decrypt
         view = self._buffers.plain_view
         incoming = self._in
+        before = self._out.pending
         total = 0
         try:
             while incoming.pending:
                 count = read(_RECORD, view[total:] if total else view)
                 if not count:  # close_notify: CPython answers 0, and raises only if we had said it too
-                    self._deliver(total)
+                    self._deliver(total, before)
                     self._end()
                     return
                 total += count
                 if total > READ_SIZE - _RECORD:
-                    self._deliver(total)
+                    self._deliver(total, before)
+                    before = self._out.pending
                     total = 0
                     if self._closing:
                         return
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            self._deliver(total)
+            self._deliver(total, before)
             self._end()
             return
         except ssl.SSLError as error:
-            self._deliver(total)
+            self._deliver(total, before)
             self._fail(_tls_error(error))
             return
-        self._deliver(total)
-        if self._out.pending and not self._closing:
-            self._flush()  # a key update's answer (RFC 8446 4.6.3)
+        self._deliver(total, before)
 
-    def _deliver(self, total: int) -> None:
+    def _deliver(self, total: int, before: int) -> None:
+        """`before`: bytes that waited to be sent when the reading began; what came to them is OpenSSL's own answer: to
+        a key update (RFC 8446 4.6.3), or to a renegotiation, which it refuses."""
+        answer = self._out.pending - before
+        if answer and not self._closing:
+            self._answer(answer)
         if total and not self._closing:
             self.received_bytes += total
             self._sink.received(bytes(self._buffers.plain_view[:total]))
+
+    def _answer(self, size: int) -> None:
+        stuck = self._transport.get_write_buffer_size() + self._out.pending > WRITE_HIGH
+        self._answers = self._answers + size if stuck else 0
+        if self._answers > _ANSWERS_MOST:
+            self.abort()
+        elif not self._waiting:
+            self._flush()
 
     def _end(self) -> None:
         if not self._eof and not self._closing:

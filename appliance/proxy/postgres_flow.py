@@ -45,6 +45,8 @@ log = structlog.get_logger()
 
 _REMIND: Final = 30.0  # seconds between notices to an agent whose statement is held
 _TEXT_MOST: Final = 8192  # characters of a statement on record
+_LOGIN_MOST: Final = 128 << 10  # bytes that the agent may send before its session begins
+_UNCOUNTED: Final = 64 << 10  # bytes that a session may keep without their being counted
 _UNSENT_MOST: Final = 1 << 20  # bytes of the agent's that wait for a record; it may have a read's more
 _REPEATED: Final = 512  # bytes: a longer text of many statements is on record with the first of them
 _AUDIT_FAILED = "the audit record cannot be written, so nothing is let through"
@@ -63,7 +65,7 @@ class PostgresFlow:
         self._recorder = flow.services.recorder
         self._agent = agent
         self._refused = refused
-        self._mailbox = Mailbox(Frames(False), "agent")
+        self._mailbox = Mailbox(Frames(False), "agent", _LOGIN_MOST)
         self._server: Server | None = None
         self._session: Session | None = None
         self._judge: Judge
@@ -86,6 +88,7 @@ class PostgresFlow:
         self._stopping: asyncio.Task[None] | None = None
         self._stop_again = False
         self._share: Share
+        self._kept = 0  # bytes of the agent's, as they count with the job's
         self._resting: asyncio.TimerHandle | None = None  # others have their turn
         self._holding: asyncio.TimerHandle | None = None
         self._hold_ends = 0.0
@@ -111,6 +114,26 @@ class PostgresFlow:
         if frames:
             self._inbox += frames
             self._pump()
+        if self._kept or self._mailbox.frames.held + self._session.kept > _UNCOUNTED:
+            self._count_kept()
+
+    def _count_kept(self) -> None:
+        """What this session keeps of the agent's counts with that of the job's others."""
+        session = self._session
+        if session is None:
+            return
+        kept = self._mailbox.frames.held + session.kept
+        if self._inbox:
+            kept += sum(frame.end - frame.start for frame in self._inbox)
+        if self._outgoing:
+            kept += self._agent.received_bytes - self._sent_at
+        if kept <= _UNCOUNTED:
+            kept = 0
+        change, self._kept = kept - self._kept, kept
+        if change and not self._share.keep(change) and change > 0:
+            most = self._limits.kept_per_job
+            reason = f"the sessions of this job keep over {most} bytes: unfinished messages, statements, parameters"
+            self._finish(Denied("kept-per-job", reason))
 
     def ended(self, clean: bool) -> None:
         self._mailbox.fail(PeerError("eof", "the agent closed the connection"))
@@ -135,6 +158,7 @@ class PostgresFlow:
         if self._session is not None:
             self._flow.operations = self._session.operations
             self._record_endings(self._session)
+            self._share.end(self._kept)
         self._flow.close(
             sent=self._agent.received_bytes, received=self._agent.sent_bytes, end="reset" if error else self.end
         )
@@ -232,7 +256,6 @@ class PostgresFlow:
             is_utf8=server.statuses.get(b"server_encoding") == b"UTF8",
         )
         postgres, route = self._services.postgres, flow.route
-        self._share = postgres.shares.of(claims.job, self._clock())
         self._database = Database(route.host, route.address, route.port, startup.database, plan.masks)
         known = postgres.catalogue(self._database)
         if known is None:
@@ -261,6 +284,7 @@ class PostgresFlow:
             )
         )
         self._mailbox.frames.login_over()
+        self._share = postgres.shares.begin(claims.job, self._clock())
         self._session = session
         server.sink.on_frames = self._replied
         server.sink.on_lost = self._server_lost
@@ -475,6 +499,8 @@ class PostgresFlow:
             server.channel.write_now(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
             if self._session is not None and self._session.ended:
                 server.channel.close()
+        if self._kept:
+            self._count_kept()
 
     async def _ask(self) -> None:
         """Brings identity, policy and lease up to date."""

@@ -49,10 +49,11 @@ _NOTHING: Final = Known(NO_CATALOGUE, math.inf, b"")
 
 
 class PostgresServices:
-    def __init__(self, config: Tls) -> None:
+    def __init__(self, config: Tls, kept_per_job: int) -> None:
+        """`kept_per_job`: bytes, as in the configuration's limits."""
         self.judges = Judges(time.perf_counter)
         self.cancels = Cancels()
-        self.shares = Shares()
+        self.shares = Shares(kept_per_job)
         self._config = config
         self._context = upstream_context(config, "postgresql")
         self._catalogues: OrderedDict[Database, Known] = OrderedDict()

@@ -50,7 +50,7 @@ class Services:
         """Made, and its modules loaded, for the first PostgreSQL flow: SQL's parser is 10 MB that others save."""
         from appliance.proxy.postgres_services import PostgresServices
 
-        return PostgresServices(self.config.tls)
+        return PostgresServices(self.config.tls, self.config.limits.kept_per_job)
 
     def heard(self, told: Told) -> None:
         """Of a sibling. A worker that has no PostgreSQL flows has none to cancel."""

@@ -106,6 +106,12 @@ class Session:
         return not self._steps and self.held is None and self.status == m.IDLE
 
     @property
+    def kept(self) -> int:
+        """Bytes of the agent's that stay beyond its messages: texts, parameters, what is held."""
+        held = 0 if self.held is None else len(self.held.text) + len(self.held.raw)
+        return self._names.kept + held
+
+    @property
     def under_way(self) -> bool:
         return bool(self._steps)
 

@@ -44,6 +44,11 @@ class Names:
         self._parameters = 0  # bytes, that portals keep for the record
         self.cursors: dict[bytes, Cursor] = {}
 
+    @property
+    def kept(self) -> int:
+        """Bytes of texts and parameters."""
+        return self.texts + self._parameters
+
     # ---- whether the server has still to say what a name means ----
 
     @property

@@ -21,6 +21,7 @@ _STATES: Final = {
     "placeholder-foreign": "28P01",
     "startup": "28000",
     "canceled": "57014",
+    "kept-per-job": "53200",
     "max-rows": "54000",
     "max-bytes": "54000",
     "policy-changed": "57P01",

@@ -90,6 +90,11 @@ ROWS = (
         elsewhere=f"{_STATEMENTS}::test_masks",
     ),
     Row(
+        "sessions that together keep more memory than there is: unfinished statements, prepared ones",
+        "what a job's sessions keep has a limit; the one that passes it ends",
+        elsewhere="tests/postgres/test_names.py::test_what_the_sessions_of_a_job_keep_has_a_limit",
+    ),
+    Row(
         "a password of one's own choice for the role (ALTER ROLE … PASSWORD), where every statement is allowed",
         "refused whatever the rules say: an agent would know a password that is no placeholder",
     ),

@@ -100,6 +100,7 @@ def refusal(folder: Path, text: str | bytes) -> str:
                 "keepalive_timeout",
                 "flows",
                 "flows_per_job",
+                "kept_per_job",
                 "head_bytes",
                 "headers",
             )

@@ -32,6 +32,7 @@ Q, SYNC = write.query, write.sync()
 
 
 def _change(config: dict[str, Any], destination: dict[str, Any]) -> None:
+    config["limits"] = {"kept_per_job": 32 << 20}
     destination["login"] = "password"
     destination["rules"] = [
         {"name": "hold", "commands": ["delete"], "writes": ["public.t"], "decision": "hold", "hold": "1s"},
@@ -200,3 +201,43 @@ def test_the_limit_of_rows(spine: Spine) -> None:
 def test_names_that_the_server_cuts(spine: Spine) -> None:
     (seen,) = _raw(spine, write.parse(b"n" * 64, b"select 1") + SYNC)
     assert seen[0] == ["E", "08P01"]
+
+
+def test_what_the_sessions_of_a_job_keep_has_a_limit(spine: Spine) -> None:
+    """The one that passes it ends; the others go on, and what is kept no more counts no more."""
+    code = """
+import contextlib, json
+from appliance.wire.postgres import write
+from tests.postgres.raw import Line
+
+text = b"select 1" + b" " * (250 << 10)
+names = [b"%d" % number for number in range(52)]
+prepared = b"".join(write.parse(name, text) for name in names) + write.sync()
+whole = write.query(b" " * (12 << 20))
+seen = []
+
+def third():
+    line = Line()
+    with contextlib.suppress(OSError):  # it ends before it has all
+        line.send(prepared)
+    seen.append(["".join(answer) for answer in line.until(1) if answer[0] != "1"])
+
+first, second = Line(), Line()
+first.send(whole[:-1])
+seen.append("".join(kind for kind, _ in second.go(prepared)))
+third()
+first.send(whole[-1:])
+seen.append("".join(kind for kind, _ in first.until(1)))
+seen.append("".join(kind for kind, _ in first.go(prepared)))
+third()
+second.go(b"".join(write.close(ord("S"), name) for name in names) + write.sync())
+second.go(write.sync())
+seen.append("".join(kind for kind, _ in Line().go(prepared)))
+print(json.dumps(seen))
+"""
+    done = spine.run(
+        [*spine.appliance.python, "-c", code], env={"PYTHONPATH": str(spine.appliance.root)}, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    refused, prepared = ["E53200", "end"], "1" * 52 + "Z"
+    assert json.loads(done.stdout) == [prepared, refused, "EZ", prepared, refused, prepared]

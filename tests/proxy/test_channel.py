@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import socket
 import ssl
 import struct
@@ -326,6 +327,52 @@ def test_a_handshake_that_does_not_come_is_given_up(loop: str, certificates: Cer
         peer.close()
 
     run(loop, main())
+
+
+@on_both_loops
+def test_key_updates_whose_answers_nobody_reads_end(loop: str, certificates: Certificates) -> None:
+    """Each asks for an answer (RFC 8446 4.6.3): a peer that reads none could have us keep any number of them."""
+    updates = 100_000  # of some 27 bytes each
+
+    async def main() -> None:
+        ours, peer = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        ours.setblocking(False)
+        channel, sink = Channel(Buffers()), Sink()
+        channel.attach(sink)
+        channel.expect_tls(certificates.server, server_side=True)
+        transport, _ = await asyncio.get_running_loop().create_connection(lambda: channel, sock=ours)
+        sent = asyncio.ensure_future(asyncio.to_thread(update_keys, peer, updates))
+        most = 0
+        while not sent.done():
+            most = max(most, transport.get_write_buffer_size())
+            await asyncio.sleep(0.001)
+        assert 0 < sent.result() < updates
+        assert most < 2 * WRITE_HIGH
+        await until(lambda: sink.losses)
+        peer.close()
+
+    run(loop, main())
+
+
+def update_keys(sock: socket.socket, count: int) -> int:
+    """A TLS client that asks for new keys `count` times and reads no answer; how often it could. Python's own `ssl` has
+    no call for it."""
+    openssl = ctypes.CDLL("libssl.so.3")
+    for name in ("TLS_client_method", "SSL_CTX_new", "SSL_new"):
+        getattr(openssl, name).restype = ctypes.c_void_p
+    context = ctypes.c_void_p(openssl.SSL_CTX_new(ctypes.c_void_p(openssl.TLS_client_method())))
+    connection = ctypes.c_void_p(openssl.SSL_new(context))
+    try:
+        assert openssl.SSL_set_fd(connection, sock.fileno()) == 1
+        assert openssl.SSL_connect(connection) == 1
+        for done in range(count):
+            if openssl.SSL_key_update(connection, 1) != 1 or openssl.SSL_do_handshake(connection) != 1:
+                return done
+        return count
+    finally:
+        openssl.SSL_free(connection)
+        openssl.SSL_CTX_free(context)
 
 
 @on_both_loops

@@ -33,7 +33,7 @@ class Server:
 
 @pytest.fixture
 def services() -> PostgresServices:
-    return PostgresServices(Tls())
+    return PostgresServices(Tls(), 1 << 20)
 
 
 def read(services: PostgresServices, types: Rows) -> Known:

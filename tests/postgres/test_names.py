@@ -235,9 +235,7 @@ second.go(write.sync())
 seen.append("".join(kind for kind, _ in Line().go(prepared)))
 print(json.dumps(seen))
 """
-    done = spine.run(
-        [*spine.appliance.python, "-c", code], env={"PYTHONPATH": str(spine.appliance.root)}, timeout=120
-    )
+    done = spine.run([*spine.appliance.python, "-c", code], env={"PYTHONPATH": str(spine.appliance.root)}, timeout=120)
     assert done.returncode == 0, done.stderr
     refused, prepared = ["E53200", "end"], "1" * 52 + "Z"
     assert json.loads(done.stdout) == [prepared, refused, "EZ", prepared, refused, prepared]

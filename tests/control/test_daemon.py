@@ -135,7 +135,7 @@ def test_control_serves_without_any_right_and_stops_cleanly(tmp_path: Path) -> N
             assert seen["proxy"]["ok"] is False
 
             def scrape() -> bytes:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
                     text: bytes = answer.read()
                     return text
 

@@ -57,21 +57,22 @@ def test_a_whole_policy_passes_and_says_its_tests() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "seconds", "says"),
     [
-        ("f(x) := f(x)\ntest_f if f(1) == 1\n", "mine_test.rego:3: the function f calls itself"),
-        ("test_f if\n", "mine_test.rego is not Rego"),
+        ("f(x) := f(x)\ntest_f if f(1) == 1\n", 60.0, "mine_test.rego:3: the function f calls itself"),
+        ("test_f if\n", 60.0, "mine_test.rego is not Rego"),
         # a parser that tries each bracket twice
-        ("x := " + "[" * 60 + "1" + "]" * 60 + "\n", "does not come to an end: tried for 2 s"),
-        ("test_x if count([1 | some x in numbers.range(1, 100000); some y in numbers.range(1, 100000)]) == 1\n", "end"),
-        ("test_x if count(numbers.range(1, 900000000)) == 1\n", "the process that loads it"),
+        ("x := " + "[" * 60 + "1" + "]" * 60 + "\n", 2.0, "does not come to an end: tried for 2 s"),
+        (
+            "test_x if count([1 | some x in numbers.range(1, 100000); some y in numbers.range(1, 100000)]) == 1\n",
+            2.0,
+            "does not come to an end: tried for 2 s",
+        ),
+        ("test_x if count(numbers.range(1, 900000000)) == 1\n", 60.0, "the process that loads it"),
     ],
 )
-def test_what_crashes_hangs_or_eats_memory_is_refused(text: str, says: str) -> None:
-    began = time.monotonic()
-    bundle = bundle_with(text)
-    assert says in refused(bundle, 2.0)
-    assert time.monotonic() - began < 10
+def test_what_crashes_hangs_or_eats_memory_is_refused(text: str, seconds: float, says: str) -> None:
+    assert says in refused(bundle_with(text), seconds)
 
 
 def test_a_rule_that_hangs_only_when_it_is_asked_of_its_own_destination_is_refused() -> None:

@@ -247,7 +247,7 @@ def test_websocket_messages_go_both_ways_at_once_and_are_scrubbed(spine: Spine, 
         assert b"permessage-deflate" not in service.requests[0].head
         for text in (b"ping", b"ending", b"g", b"gh", b"ghp_", agent.placeholder[:30].encode()):
             agent.call("send", number=2, data=_masked(text))
-            back = agent.call("receive", number=2, least=2 + len(text), wait=5)
+            back = agent.call("receive", number=2, least=2 + len(text), wait=15)
             assert back["received"].encode("latin-1") == bytes((0x81, len(text))) + text
         agent.call("finish", number=2)
 
@@ -344,7 +344,7 @@ def test_thousands_of_pipelined_refusals_are_all_answered(agent: Agent) -> None:
     agent.call("begin", number=21, host=REFUSED, port=443, data=data)
     received, end = "", ""
     while received.count("HTTP/1.1 403") < count and not end:
-        more = agent.call("receive", number=21, least=60000, wait=3)
+        more = agent.call("receive", number=21, least=60000, wait=15)
         received, end = received + more["received"], more["end"]
     agent.call("finish", number=21)
     assert received.count("HTTP/1.1 403") == count
@@ -385,7 +385,7 @@ SMUGGLING = {
 
 @pytest.mark.parametrize("name", SMUGGLING)
 def test_what_is_ambiguous_reaches_no_service(agent: Agent, raw: RawService, name: str) -> None:
-    reply = agent.raw(SMUGGLING[name], host=RAW, port=PORT, wait=5)
+    reply = agent.raw(SMUGGLING[name], host=RAW, port=PORT, wait=15)
     assert reply.status in (400, 403, 421), reply
     assert reply.problem["status"] == reply.status
     assert raw.requests == []
@@ -393,7 +393,7 @@ def test_what_is_ambiguous_reaches_no_service(agent: Agent, raw: RawService, nam
 
 def test_a_chunked_body_that_turns_bad_ends_without_a_second_request(agent: Agent, raw: RawService) -> None:
     head = _request("/upload", "Transfer-Encoding: chunked", method="POST")
-    reply = agent.raw(head + "5\r\nhello\r\n", "zz\r\n" + _NEXT, host=RAW, port=PORT, pause=0.2, wait=5)
+    reply = agent.raw(head + "5\r\nhello\r\n", "zz\r\n" + _NEXT, host=RAW, port=PORT, pause=0.2, wait=15)
     assert reply.status != 200
     assert [request.path for request in raw.requests] in ([], ["/upload"])
 
@@ -408,5 +408,5 @@ def test_a_server_that_says_more_than_was_asked_is_not_believed(spine: Spine, ag
     port = PORT + 5
     with RawService(spine.world, port, double, pair=spine.authority.issue(RAW)):
         data = f"GET / HTTP/1.1\r\nHost: {RAW}:{port}\r\n\r\n"
-        reply = agent.raw(data, data, host=RAW, port=port, responses=2, pause=0.2, wait=5)
+        reply = agent.raw(data, data, host=RAW, port=port, responses=2, pause=0.2, wait=15)
         assert b"poison" not in reply.received

@@ -59,7 +59,7 @@ def _arrived(spine: Spine, path: str) -> list[dict[str, Any]]:
 
 def _decisions(spine: Spine, path: str) -> list[dict[str, Any]]:
     """What is on the record for `path`: a refusal is, soon after it was answered."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     found: list[dict[str, Any]] = []
     while not found and time.monotonic() < until:
         records = spine.appliance.audit()
@@ -68,7 +68,7 @@ def _decisions(spine: Spine, path: str) -> list[dict[str, Any]]:
 
 
 def _ended(spine: Spine, flow: str) -> dict[str, Any]:
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while time.monotonic() < until:
         for record in spine.appliance.audit():
             if record["type"] == "operation.ended" and record["flow"] == flow:
@@ -162,7 +162,7 @@ def test_a_placeholder_of_another_job_is_refused(spine: Spine, agent: Agent, whe
 def test_a_placeholder_of_a_job_that_ended_is_refused(spine: Spine, agent: Agent) -> None:
     with Agent(spine) as gone:
         dead = gone.placeholder
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while gone.job in spine.appliance.cli("jobs", "--json").stdout and time.monotonic() < until:
         time.sleep(0.05)
     reply = agent.get("/dead", _bearer(dead), host=HOST)

@@ -35,7 +35,7 @@ WAYS = {
 def test_forwarded_and_answered(governed: Governed, job: Path, family: str, address: str, asked: str, way: str) -> None:
     code = f"s = socket.socket(socket.{family}, 2); s.settimeout(5); to = ({address!r}, 53)\n{WAYS[way]}"
     assert governed.run(job, code, uid=77) == "b'answer:q' recvfrom True"
-    record = governed.asked.get(timeout=5)
+    record = governed.asked.get(timeout=20)
     assert record is not None
     assert (address_text(record.address), record.port, record.protocol, record.uid) == (asked, 53, 17, 77)
     assert record.task_job == record.socket_job == job.stat().st_ino
@@ -47,7 +47,7 @@ def test_forwarded_and_answered(governed: Governed, job: Path, family: str, addr
 def test_bound_source(governed: Governed, job: Path) -> None:
     code = f"s = socket.socket(2, 2); s.settimeout(5); s.bind(({HOST4!r}, 0)); s.sendto(b'q', ({OUTSIDE4!r}, 53))\n"
     assert governed.run(job, code + "print(s.recvfrom(9)[0])") == "b'answer:q'"
-    record = governed.asked.get(timeout=5)
+    record = governed.asked.get(timeout=20)
     assert record is not None
     assert record.task_job == job.stat().st_ino
 
@@ -55,7 +55,7 @@ def test_bound_source(governed: Governed, job: Path) -> None:
 def test_the_port_is_forgotten_with_the_socket(governed: Governed, job: Path) -> None:
     code = f"s = socket.socket(2, 2); s.sendto(b'q', ({OUTSIDE4!r}, 53)); s.recv(99); print(s.getsockname()[1])"
     port = int(governed.run(job, code))
-    assert governed.asked.get(timeout=5) is not None
+    assert governed.asked.get(timeout=20) is not None
     assert governed.look(("127.0.0.1", port), ("127.0.0.1", DNS_PORT), 17) is None
 
 

@@ -32,7 +32,7 @@ TALK = "s.settimeout(5); {connect}; print(s.recv(9), s.getpeername()[:2], os.get
 def test_turned_with_a_record(governed: Governed, job: Path, family: str, address: str, asked: str) -> None:
     code = f"s = socket.socket(socket.{family}); " + TALK.format(connect=f"s.connect(({address!r}, 8443))")
     printed = governed.run(job, code, uid=4321)
-    record = governed.accepted.get(timeout=5)
+    record = governed.accepted.get(timeout=20)
     assert record is not None
     assert printed == f"b'PROXY' ({address!r}, 8443) {record.pid}"
     assert (address_text(record.address), record.port, record.protocol) == (asked, 8443, 6)
@@ -72,7 +72,7 @@ def test_ways_round_are_turned_too(governed: Governed, job: Path, way: str) -> N
     cgroup = governed.world.new_cgroup("jobs/one/deep/deeper") if way == "below a job" else job
     code = f"s = socket.socket(); s.settimeout(5); {WAYS[way]}; print(s.recv(9))"
     assert governed.run(cgroup, code) == "b'PROXY'"
-    record = governed.accepted.get(timeout=5)
+    record = governed.accepted.get(timeout=20)
     assert record is not None
     assert record.task_job == job.stat().st_ino
     assert record.task_cgroup == cgroup.stat().st_ino
@@ -86,7 +86,7 @@ def test_io_uring(governed: Governed, job: Path, poll: str, offload: str) -> Non
     argv = [sys.executable, "-m", "tests.kernel.uring", OUTSIDE4, "80", poll, offload]
     done = governed.world.run(argv, cgroup=job, check=True)
     assert done.stdout.strip() == "0 b'PROXY'"
-    record = governed.accepted.get(timeout=5)
+    record = governed.accepted.get(timeout=20)
     assert record is not None
     assert (record.port, record.task_job) == (80, job.stat().st_ino)
     assert record.comm == os.path.basename(sys.executable)[:15]
@@ -103,7 +103,7 @@ for port in (1111, 2222):
     assert ctypes.CDLL(None).connect(s.fileno(), bytes(16), 16) == 0  # AF_UNSPEC: connect(2)
 """
     assert governed.run(job, code).split() == ["1111", "2222"]
-    records = [governed.accepted.get(timeout=5) for _ in range(2)]
+    records = [governed.accepted.get(timeout=20) for _ in range(2)]
     assert [record.port for record in records if record] == [1111, 2222]
     assert governed.counted()["flow-removed"] == 2
     assert governed.eyes.seen() == []
@@ -118,7 +118,7 @@ def work():
 thread = threading.Thread(target=work); thread.start(); thread.join()
 """
     pid, tid = governed.run(job, code).split()
-    record = governed.accepted.get(timeout=5)
+    record = governed.accepted.get(timeout=20)
     assert record is not None
     assert (record.pid, record.tid, record.comm) == (int(pid), int(tid), os.path.basename(sys.executable)[:15])
 
@@ -129,7 +129,7 @@ for number in range(300):
     s = socket.create_connection(({OUTSIDE4!r}, 1000 + number)); s.recv(9); s.close()
 """
     governed.run(job, code)
-    records = [governed.accepted.get(timeout=5) for _ in range(300)]
+    records = [governed.accepted.get(timeout=20) for _ in range(300)]
     assert [record.port for record in records if record] == [1000 + number for number in range(300)]
     assert governed.eyes.seen() == []
 
@@ -141,7 +141,7 @@ s = socket.create_connection(({OUTSIDE4!r}, 80)); s.recv(9); print(s.getsockname
 s.close()
 """
     port = int(governed.run(job, code))
-    governed.accepted.get(timeout=5)
+    governed.accepted.get(timeout=20)
     assert governed.look(("127.0.0.1", port), ("127.0.0.1", 1006), 6) is None
     assert governed.counted()["flow-removed"] == 1
 

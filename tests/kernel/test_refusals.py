@@ -182,7 +182,7 @@ def test_sockets_from_before(governed: Governed, make: str, use: str, printed: s
     governed.hooks.attach(cgroup.stat().st_ino, cgroup)
     governed.forget()
     try:
-        out, _ = process.communicate("\n", timeout=10)
+        out, _ = process.communicate("\n", timeout=30)
         assert out.strip() == printed
         assert governed.eyes.seen() == []
         counted = governed.counted()

@@ -38,6 +38,17 @@ def spine(request: pytest.FixtureRequest) -> Iterator[Spine]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def through(spine: Spine) -> list[list[list[str]]]:
+    return _heard(spine, spine)
+
+
+@pytest.fixture(scope="module")
+def guarded(spine: Spine) -> list[list[list[str]]]:
+    """What is said is denied now and then."""
+    return _heard(spine, spine, "guarded")
+
+
 def _heard(spine: Spine, way: Session, *word: str) -> list[list[list[str]]]:
     done = way.run(
         [*spine.appliance.python, "-m", "tests.postgres.conversations", str(SEED), str(COUNT), *word],
@@ -55,23 +66,21 @@ def _alike(kind: str, text: str) -> list[str]:
     return [kind, "26000"] if kind == "E" and text in ("25P02", "34000", "55000") else [kind, text]
 
 
-def test_an_agent_hears_what_the_server_says(spine: Spine) -> None:
+def test_an_agent_hears_what_the_server_says(spine: Spine, through: list[list[list[str]]]) -> None:
     directly = _heard(spine, Direct(spine.world, spine.authority.file))
-    through = _heard(spine, spine)
     assert len(directly) == COUNT
     assert [SEED + at for at, pair in enumerate(zip(directly, through, strict=True)) if pair[0] != pair[1]] == []
 
 
-def test_what_is_denied_is_not_done(spine: Spine) -> None:
-    heard = _heard(spine, spine, "guarded")
-    assert sum(["E", "42501"] in answer for answer in heard) > COUNT / 10
-    assert ["end", ""] not in [answer[-1] for answer in heard]
+def test_what_is_denied_is_not_done(spine: Spine, guarded: list[list[list[str]]]) -> None:
+    assert sum(["E", "42501"] in answer for answer in guarded) > COUNT / 10
+    assert ["end", ""] not in [answer[-1] for answer in guarded]
     assert spine.server.sql("select count(*) from guarded") == "0"
     assert "flow.bug" not in spine.appliance.log()
 
 
+@pytest.mark.usefixtures("through", "guarded")
 def test_each_statement_has_one_end_on_record(spine: Spine) -> None:
-    """Of all that the tests above have said."""
     records = spine.appliance.audit()
     for _ in range(400):  # ends are handed over a moment later
         if sum((r["type"] == "flow.opened") - (r["type"] == "flow.closed") for r in records) == 0:

@@ -56,6 +56,8 @@ HOT = (
     "session.postgres_judge",
     "session.postgres_masks",
     "session.postgres_names",
+    "session.postgres_output",
+    "session.postgres_reports",
     "session.postgres_steps",
     "sql.normal",
     "wire.http1_body",

@@ -178,7 +178,7 @@ class PostgresFlow:
         session, lease = self._session, self._lease
         if session is not None and session.idle and lease is not None and lease.expires <= time.time():
             self._lease = None
-            session.scrub = None
+            session.output.scrub = None
 
     # ---- opening ----
 
@@ -446,8 +446,7 @@ class PostgresFlow:
             self._send()
         if session.held is not None and self._holding is None:
             self._begin_hold(session)
-        if session.to_agent:
-            self._to_agent(session)
+        self._to_agent(session)
 
     def _decided(self, decision: Decision, *, whole: bool) -> StatementDecided | msgspec.Raw:
         """`whole`: the text is recorded, where the plan says so, else its shape."""
@@ -513,7 +512,7 @@ class PostgresFlow:
             lease = await flow.lease()
             if lease is not self._lease:
                 self._lease = lease
-                session.scrub = scrubber_of(lease)
+                session.output.scrub = scrubber_of(lease)
             catalogue = self._judge.catalogue
             if self._masks is not None and self._catalogue_until <= time.monotonic():
                 renewed = await self._renewed_catalogue(lease, catalogue)
@@ -608,7 +607,7 @@ class PostgresFlow:
             self._end_hold("nobody has allowed it in time")
             return
         text = f"Coatcheck holds this statement until somebody allows it, for {left:.0f} s at most; cancel to give up"
-        session.say(write.notice("NOTICE", "00000", text, f"flow {self._flow.id}"))
+        session.output.say(write.notice("NOTICE", "00000", text, f"flow {self._flow.id}"))
         self._to_agent(session)
         self._holding = self._loop.call_later(min(left, _REMIND), self._remind)
 
@@ -658,10 +657,9 @@ class PostgresFlow:
             self._pump()
 
     def _to_agent(self, session: Session) -> None:
-        parts = session.to_agent
-        if parts:
-            self._agent.write_now(parts[0] if len(parts) == 1 else b"".join(parts))
-            session.to_agent = []
+        data = session.output.take()
+        if data:
+            self._agent.write_now(data)
 
     def _record_endings(self, session: Session) -> None:
         endings, session.endings = session.endings, []

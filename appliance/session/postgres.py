@@ -21,7 +21,9 @@ from appliance.model.verdict import Verdict
 from appliance.session import postgres_steps as steps
 from appliance.session.postgres_judge import Ruling, denied
 from appliance.session.postgres_names import FETCHING, Names, checked
+from appliance.session.postgres_output import Output
 from appliance.session.postgres_problem import state_of
+from appliance.session.postgres_reports import may_show, without_values
 from appliance.session.postgres_steps import (
     Cursor,
     Decision,
@@ -43,15 +45,14 @@ POISON_PARSE: Final = write.parse(b"", _POISON_TEXT)
 POISON_NAMED: Final = write.parse(b"coatcheck", _POISON_TEXT)  # one without a name ends the unnamed statement
 _STEPS_MOST: Final = 10_000  # under way; an unsent rest of answers (8 KB of the server's) is of fewer
 _NO_COPY_DATA: Final = "only COPY data may come while the server takes COPY data"
-_MASKED_ERROR: Final = b"an error in a statement that touches masked columns; its words could show them"
 
 
 @final
 class Session:
-    """`refuse` puts a denial into an ErrorResponse; `scrub` puts placeholders where secrets are, keeping the length;
-    `values`: parameters are wanted for the record.
+    """`refuse` puts a denial into an ErrorResponse; `scrub` is for the output; `values`: parameters are wanted for the
+    record.
 
-    What is to be sent and recorded is left in `to_server`, `to_agent`, `decisions` and `endings`, which the caller
+    What is to be sent and recorded is left in `to_server`, `output`, `decisions` and `endings`, which the caller
     empties; decisions must be on record before `to_server` is sent. `held` is the statement that waits for a
     person's yes: until `answer_hold` the agent's next frames wait, too.
     """
@@ -66,7 +67,6 @@ class Session:
         values: bool = False,
     ) -> None:
         self.judge = judge
-        self.scrub = scrub
         self.masks = masks
         self._refuse = refuse
         self._values = values
@@ -77,14 +77,8 @@ class Session:
         self._copy_in = False  # the server takes COPY data
         self._barrier: Step | None = None  # it may ask for COPY data: only then is it known what follows
         self._dropping = False  # the rest of a message in pieces
-        self._partial = False  # the agent has a part of a message
-        self._tail = b""  # of that message, what may be the beginning of a secret
-        self._said: list[bytes] = []  # by us, for when it is whole
-        self._segment: bytes = b""  # what goes on to the agent as it came: `_segment[_from:_to]`
-        self._from = 0
-        self._to = 0
         self.to_server: list[bytes] = []
-        self.to_agent: list[bytes] = []
+        self.output = Output(scrub)
         self.decisions: list[Decision] = []
         self.endings: list[Ending] = []
         self.held: Step | None = None
@@ -384,10 +378,6 @@ class Session:
             self._refused(step, error, index)
             self.endings.append(Ending(self.operations, 0, 0, state_of(error), self.now))
 
-    def say(self, data: bytes) -> None:
-        """A message of ours for the agent, at once or after the server's that it has a part of."""
-        (self._said if self._partial else self.to_agent).append(data)
-
     def _parse(self, frame: Whole) -> None:
         message = read.parse(frame.body)
         step = Step(steps.PARSE, self._group, self._check_name(message.name))
@@ -525,12 +515,12 @@ class Session:
                     self.settings_changed = True
                 value = status.value if self.masks is None else self.masks.words(status.value)
                 if value == status.value:
-                    self._pass(frame)
+                    self.output.pass_on(frame)
                 else:  # set_config of what a detector finds
-                    self._emit(write.parameter_status(status.name, value or b""))
+                    self.output.replace(write.parameter_status(status.name, value or b""))
             else:
                 self._answer(frame)
-        self._flush()
+        self.output.flush()
 
     def _head(self, kind: int, other: int = -1, third: int = -1) -> Step:
         """What the server answers, which must be of one of these kinds."""
@@ -589,7 +579,7 @@ class Session:
             self._head(steps.FUNCTION)
         elif kind != m.COPY_DONE:
             raise PeerError("upstream-postgres", f"the server sends a message of type {kind}")
-        self._pass(frame)
+        self.output.pass_on(frame)
 
     def _fields(self, frame: Whole) -> None:
         step = self._head(steps.QUERY, steps.DESCRIBE_STATEMENT, steps.DESCRIBE_PORTAL)
@@ -606,7 +596,7 @@ class Session:
                 executed.known = True
             if step.hidden:
                 return
-        self._pass(frame)
+        self.output.pass_on(frame)
 
     def _rows(self, frame: Frame) -> None:
         step = self._head(steps.QUERY, steps.EXECUTE)
@@ -622,19 +612,19 @@ class Session:
             return
         masks = self.masks
         if masks is None:
-            self._pass(frame)
+            self.output.pass_on(frame)
             return
         masker = step.masker
         if not step.copying and not step.known:
             raise PeerError("upstream-postgres", "rows come that were not described")
         if masker is None:
-            self._pass(frame)
+            self.output.pass_on(frame)
         elif isinstance(frame, Piece):
             step.limited = Denied("row-too-long", "a row is too long to be masked")
             self.stop_server = True
         else:
             self.masked_rows += frame.count if isinstance(frame, Run) else 1
-            self._emit(masker.mask(frame.raw))
+            self.output.replace(masker.mask(frame.raw))
 
     def _limit(self, step: Step) -> None:
         """Of what is fetched in portions all count."""
@@ -690,9 +680,9 @@ class Session:
             if more or self.status != m.IDLE:
                 raise limited  # it was over before it could be stopped: only the session's end takes back what it did
             self._skipping = step.kind == steps.EXECUTE and not self._steps  # as after any error
-            self._emit(self._refuse(limited))
+            self.output.replace(self._refuse(limited))
         else:
-            self._pass(frame)
+            self.output.pass_on(frame)
 
     def _end(self, step: Step, sqlstate: str) -> None:
         if step.number and step.index < max(1, len(step.rulings)):
@@ -703,7 +693,7 @@ class Session:
         self.server_ends = self.server_ends or report.severity in (b"FATAL", b"PANIC")
         step = self._steps[0] if self._steps else None
         if step is None:
-            self._pass(frame)
+            self.output.pass_on(frame)
             return
         error = step.error or step.limited
         sqlstate = report.sqlstate[:5].decode("ascii", "replace") if error is None else state_of(error)
@@ -713,23 +703,23 @@ class Session:
             self._barrier = None
         self._fail(step, sqlstate)
         if error is not None:
-            self._emit(self._refuse(error))
+            self.output.replace(self._refuse(error))
         elif self.masks is not None:
-            self._emit(_without_values(m.ERROR, report, _may_show(step, report, self._names), self.masks))
+            self.output.replace(without_values(m.ERROR, report, may_show(step, report, self._names), self.masks))
         else:
-            self._pass(frame)
+            self.output.pass_on(frame)
 
     def _aside(self, frame: Whole) -> None:
         """What functions and triggers of the database say may have the values of masked columns in it."""
         if self.masks is None:
-            self._pass(frame)
+            self.output.pass_on(frame)
         elif frame.kind == m.NOTICE:
             report = read.report(frame.body)
             step = self._steps[0] if self._steps else None
-            self._emit(_without_values(m.NOTICE, report, _may_show(step, report, self._names), self.masks))
+            self.output.replace(without_values(m.NOTICE, report, may_show(step, report, self._names), self.masks))
         else:
             notification = read.notification(frame.body)
-            self._emit(write.notification(notification.pid, notification.channel, b""))
+            self.output.replace(write.notification(notification.pid, notification.channel, b""))
 
     def _skip(self, step: Step, first: int, sqlstate: str) -> None:
         """The statements from `first` on end with the error that keeps them from being carried out."""
@@ -769,50 +759,7 @@ class Session:
         self.status = read.ready(frame.body)
         if self.status == m.IDLE and not self._steps:
             self._names.end_portals()
-        self._pass(frame)
-
-    # ---- what the agent gets ----
-
-    def _pass(self, frame: Frame) -> None:
-        """As it came."""
-        if isinstance(frame, Piece):
-            self._pass_piece(frame)
-            return
-        if self._to == frame.start and self._segment is frame.data:
-            self._to = frame.end
-            return
-        self._flush()
-        self._segment, self._from, self._to = frame.data, frame.start, frame.end
-
-    def _pass_piece(self, piece: Piece) -> None:
-        """What may be the beginning of a secret waits for the message's next piece."""
-        self._flush()
-        scrub = self.scrub
-        data = self._tail + piece.raw
-        keep = 0
-        if scrub is not None:
-            data = scrub(data)
-            keep = 0 if piece.last else min(scrub.longest, len(data))
-        self._tail = data[len(data) - keep :] if keep else b""
-        self.to_agent.append(data[: len(data) - keep] if keep else data)
-        self._partial = not piece.last
-        if piece.last and self._said:
-            self.to_agent += self._said
-            self._said = []
-
-    def _emit(self, data: bytes) -> None:
-        self._flush()
-        self._send(data)
-
-    def _flush(self) -> None:
-        if self._to:
-            whole = self._from == 0 and self._to == len(self._segment)
-            segment, start, end = self._segment, self._from, self._to
-            self._segment, self._from, self._to = b"", 0, 0
-            self._send(segment if whole else segment[start:end])
-
-    def _send(self, data: bytes) -> None:
-        self.to_agent.append(data if self.scrub is None else self.scrub(data))
+        self.output.pass_on(frame)
 
 
 @final
@@ -830,34 +777,3 @@ _EXECUTING: Final = frozenset(("execute", "explain", "create-table-as"))  # with
 _UNKNOWN_PORTAL: Final = Ruling(
     "execute", b"", (), "<a portal that is not known>", Verdict("allow", "portal"), (), None
 )
-_VALUE_FIELDS: Final = frozenset(b"DHWqp")  # detail, hint, context, internal query: where the server puts values
-_OF_A_CHARACTER: Final = frozenset((b"22P05", b"22021"))  # that the client's encoding does not have, or none has
-_POSITION: Final = 0x50
-_CONTEXT: Final = 0x57  # what a function or trigger was doing, or which line of a COPY it is about
-
-
-def _may_show(step: Step | None, report: m.Report, names: Names) -> bool:
-    """Whether the words of a report may be made from masked columns: they are computed from, or a function or trigger
-    says it, or it is about a character of a value that is sent. Where they are compared only, a view may compute what
-    is compared; what has a place in the statement was found before any of it was carried out."""
-    if (step is not None and step.unnamed) or names.compute_later or report.sqlstate in _OF_A_CHARACTER:
-        return True
-    if step is not None and step.probes and all(code != _POSITION for code, _ in report.fields):
-        return True
-    context = next((text for code, text in report.fields if code == _CONTEXT), None)
-    if context is None:
-        return False
-    ruling = step.rulings[step.index] if step is not None and step.index < len(step.rulings) else None
-    return ruling is None or ruling.command != "copy-in" or b"\n" in context  # COPY's own context is one line
-
-
-def _without_values(kind: int, report: m.Report, hidden: bool, masks: Masks) -> bytes:
-    """An ErrorResponse or NoticeResponse where columns are masked: its detail and context may show what they hold, and
-    its message what a detector finds."""
-    fields: list[tuple[int, bytes]] = []
-    for code, text in report.fields:
-        if code in _VALUE_FIELDS:
-            continue
-        words = None if hidden and code == 0x4D else masks.words(text)
-        fields.append((code, _MASKED_ERROR if words is None else words))
-    return write.report(kind, fields)

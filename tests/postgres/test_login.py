@@ -3,13 +3,16 @@ why in PostgreSQL's own way."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.canary import seen_in
 from tests.postgres.server import DATABASE, HOST, PASSWORD
+from tests.postgres.session import AGENT_UID, variables
 from tests.postgres.spine import Spine
 from tests.world.pki import Pair, TestAuthority
 
@@ -127,6 +130,43 @@ def test_how_the_agent_and_we_log_in(login: str) -> None:
         assert "none of this job's live placeholders" in refused.stderr
         if login == "password":
             _refused(spine, f"PGSSLMODE=disable {_SELECT}", "clear text")
+
+
+def test_a_password_that_changes_while_a_job_runs_is_used_and_scrubbed(open_folder: Path) -> None:
+    """With a placeholder that the worker does not know, which it asks the vault for in the middle of the login."""
+    file, other = open_folder / "password", PASSWORD[::-1]
+    file.write_text(PASSWORD)
+
+    def change(config: dict[str, Any], destination: dict[str, Any]) -> None:
+        config["secrets"][0] |= {"from": {"command": ["/bin/cat", str(file)]}, "cache": 0.1}
+
+    code = f"""
+import os, subprocess, sys, psycopg
+print(psycopg.connect("").execute("select 'old'").fetchone()[0], flush=True)
+sys.stdin.readline()
+minted = subprocess.run({{command!r}} + ["mint", "db"], stdout=-1, text=True, check=True)
+connection = psycopg.connect(password=minted.stdout.strip())
+print(connection.execute("select reverse('{PASSWORD}')").fetchone()[0])
+"""
+    environment = {name: value for name, value in variables("").items() if name != "PGPASSWORD"}
+    with Spine(change) as spine:
+        process = spine.world.popen(
+            spine.appliance.job_command([*spine.appliance.python, "-c", code.format(command=spine.appliance.command)]),
+            cwd="/",
+            env={**spine.appliance.environment, **environment, "PYTHONPATH": str(spine.appliance.root)},
+            uid=AGENT_UID,
+            groups=[spine.appliance.group],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "old\n"
+        spine.server.sql(f"alter role app password '{other}'")
+        file.write_text(other)
+        said, _ = process.communicate("go\n", timeout=60)
+    assert len(said) == len(other) + 1
+    assert not seen_in(other, said)
 
 
 def test_channel_binding(spine: Spine) -> None:

@@ -93,8 +93,7 @@ class Through:
         answer = self.server.feed(data)
         for start in range(0, len(answer), max(size, 1)):
             self.session.from_server(self._server_frames.feed(answer[start : start + max(size, 1)]))
-            self.to_agent += b"".join(self.session.to_agent)
-            self.session.to_agent = []
+            self.to_agent += self.session.output.take()
         self._take()
 
     def drain(self) -> None:
@@ -282,7 +281,7 @@ class Scrub:
 @given(st.lists(st.sampled_from([b"SECRET", b"SECRE", b"x", b"SSECRET", b"y" * 40]), max_size=30), st.data())
 def test_a_secret_is_scrubbed_wherever_a_long_row_is_cut(words: list[bytes], data: st.DataObject) -> None:
     through = Through()
-    through.session.scrub = Scrub()
+    through.session.output.scrub = Scrub()
     through.agent(write.query(b"rows 1"))
     through.to_server = b""
     value = b"".join(words)
@@ -293,7 +292,7 @@ def test_a_secret_is_scrubbed_wherever_a_long_row_is_cut(words: list[bytes], dat
         size = data.draw(st.integers(1, 70))
         through.session.from_server(frames.feed(whole[at : at + size]))
         at += size
-    got = b"".join(through.session.to_agent)
+    got = through.session.output.take()
     assert got == whole.replace(b"SECRET", b"holder")
 
 
@@ -331,11 +330,11 @@ def test_what_we_say_comes_between_messages(at: int, cuts: list[int]) -> None:
         through.session.from_server(frames.feed(whole[start:end]))
         start = end
         if start >= at and not said:
-            through.session.say(notice)
+            through.session.output.say(notice)
             said = True
     if not said:
-        through.session.say(notice)
-    got = b"".join(through.session.to_agent)
+        through.session.output.say(notice)
+    got = through.session.output.take()
     assert sorted(seen(got)) == sorted([*seen(whole), *seen(notice)])
     assert got.replace(notice, b"") == whole
 
@@ -349,7 +348,7 @@ def answered(through: Through, data: bytes, cuts: list[int]) -> bytes:
         size = next(sizes, len(data))
         through.session.from_server(frames.feed(data[at : at + size]))
         at += size
-    return b"".join(through.session.to_agent)
+    return through.session.output.take()
 
 
 def test_no_more_frames_are_taken_when_the_judge_has_spent_enough() -> None:

@@ -93,8 +93,7 @@ def _settle(through: Through) -> None:
         if through.session.held is None:
             return
         through.session.answer_hold(Denied("ask", "nobody said yes"))
-        through.to_agent += b"".join(through.session.to_agent)
-        through.session.to_agent = []
+        through.to_agent += through.session.output.take()
         through._take()
 
 

@@ -8,7 +8,6 @@ waiting    the agent's frames wait while something is asked for (identity, lease
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from typing import Final
 
@@ -17,7 +16,6 @@ import structlog
 
 from appliance.lineage.relations import Catalogue
 from appliance.model.errors import CoatcheckError, Denied, EnvironmentFailed, InternalError, PeerError
-from appliance.model.placeholder import LeasedSecret
 from appliance.model.record import SessionStarted, StatementDecided
 from appliance.model.verdict import PostgresPlan
 from appliance.placeholders.scrub import Scrubber
@@ -26,18 +24,17 @@ from appliance.proxy.flow import Flow
 from appliance.proxy.lease import CompiledLease
 from appliance.proxy.mailbox import Mailbox
 from appliance.proxy.postgres_cancels import Cancel
-from appliance.proxy.postgres_login import MINOR, AgentLogin, Candidate, candidates_of
-from appliance.proxy.postgres_services import CATALOGUE_LIFE, Database
-from appliance.proxy.postgres_upstream import Login, Server, cancel, connect, log_in
+from appliance.proxy.postgres_login import MINOR
+from appliance.proxy.postgres_opening import Opening
+from appliance.proxy.postgres_upstream import Server, cancel
 from appliance.proxy.shares import AT_ONCE, Share
 from appliance.proxy.siblings import CancelAsked
 from appliance.proxy.statement_records import StatementRecords
-from appliance.proxy.upstream import timed
 from appliance.session.postgres import Session
 from appliance.session.postgres_judge import Judge, Setting
 from appliance.session.postgres_masks import ResultMasks
 from appliance.session.postgres_problem import Refused, refusal
-from appliance.session.postgres_startup import Startup, check_startup, codec_of
+from appliance.session.postgres_startup import codec_of
 from appliance.session.postgres_steps import Decision, Scrub
 from appliance.wire.postgres import CancelRequest, Frame, Frames, StartupMessage, write
 
@@ -70,8 +67,6 @@ class PostgresFlow:
         self._session: Session | None = None
         self._judge: Judge
         self._plan = PostgresPlan()
-        self._startup: Startup
-        self._database: Database
         self._catalogue_until = 0.0  # of the monotonic clock
         self._masks: ResultMasks | None = None
         self._setting = Setting("", "", "", (), "utf-8", False, True)
@@ -98,7 +93,8 @@ class PostgresFlow:
         self.end = "eof"
         self.closed: asyncio.Future[None] = loop.create_future()
         agent.attach(self)
-        self._opening: asyncio.Task[None] | None = loop.create_task(self._open())
+        self._opening = Opening(flow, agent, self._mailbox)
+        self._at_opening: asyncio.Task[None] | None = loop.create_task(self._open())
 
     # ---- the agent's channel (Sink) ----
 
@@ -140,7 +136,7 @@ class PostgresFlow:
         self._agent.close()
 
     def lost(self, error: Exception | None) -> None:
-        for task in (self._opening, self._asking):
+        for task in (self._at_opening, self._asking):
             if task is not None:
                 task.cancel()
         for timer in (self._holding, self._resting):
@@ -184,7 +180,7 @@ class PostgresFlow:
 
     async def _open(self) -> None:
         try:
-            start = await self._start()
+            start = await self._opening.start()
             if isinstance(start, StartupMessage):
                 await self._open_session(start)
             else:
@@ -202,17 +198,7 @@ class PostgresFlow:
             log.error("flow.bug", flow=self._flow.id, error=repr(type(error)), exc_info=True)
             self._finish(InternalError("opening a session failed"))
         finally:
-            self._opening = None
-
-    async def _start(self) -> StartupMessage | CancelRequest:
-        try:
-            async with asyncio.timeout(self._limits.head_timeout):
-                start = await self._mailbox.start()
-        except TimeoutError:
-            raise EnvironmentFailed("request-slow", "the startup packet did not come in time") from None
-        if not isinstance(start, (StartupMessage, CancelRequest)):
-            raise PeerError("postgres-start", "encryption is asked for within a connection that has its encryption")
-        return start
+            self._at_opening = None
 
     def _pass_cancel(self, request: CancelRequest) -> None:
         """Of this job's sessions only; whoever asks is told nothing (55.2.8). What it was sent to does not matter: it
@@ -226,53 +212,23 @@ class PostgresFlow:
     async def _open_session(self, start: StartupMessage) -> None:
         if self._refused is not None:
             raise self._refused
-        flow, agent = self._flow, self._agent
-        await flow.refresh()
-        plan = flow.plan.postgres
-        if plan is None:
-            raise InternalError("a plan for PostgreSQL without its part")
-        self._plan = plan
-        if start.minor > MINOR or start.options:
-            agent.write(write.negotiate_protocol_version(min(start.minor, MINOR), start.options))
-        startup = check_startup(start.parameters, plan)
-        self._lease = lease = await flow.lease()
-        secret = await self._prove(startup, lease)
-        self._startup = startup
-        self._server = server = await self._connect(startup, secret, lease)
-        codec = codec_of(server.statuses.get(b"client_encoding", b"").decode("ascii", "replace"))
-        if codec is None:
-            if plan.judged or plan.masks:
-                raise Denied("client-encoding", "statements in this client_encoding cannot be judged; use UTF8")
-            codec = "utf-8"
+        flow, agent, postgres = self._flow, self._agent, self._services.postgres
+        opened = await self._opening.log_in(start)
+        self._server, self._lease = server, lease = opened.server, opened.lease
+        self._plan, self._setting = plan, setting = opened.plan, opened.setting
+        known = await self._opening.catalogue(opened)
+        self._catalogue_until = known.until
         claims = flow.identity.claims
-        used = (secret.name,) if secret is not None else ()
-        self._setting = Setting(
-            destination=flow.plan.destination,
-            database=startup.database,
-            user=startup.user,
-            credentials=used,
-            codec=codec,
-            replicates="replication" in startup.parameters,
-            is_utf8=server.statuses.get(b"server_encoding") == b"UTF8",
-        )
-        postgres, route = self._services.postgres, flow.route
-        self._database = Database(route.host, route.address, route.port, startup.database, plan.masks)
-        known = postgres.catalogue(self._database)
-        if known is None:
-            known = await postgres.read_catalogue(server, self._database, self._limits, codec)
-        self._catalogue_until, catalogue = known.until, known.catalogue
-        _check_masks(catalogue)
-        self._judge = judge = self._services.postgres.judges.get(flow.decider, plan, self._setting, catalogue)
-        key = secret.value.reveal() if secret is not None else os.urandom(16)
+        self._judge = judge = postgres.judges.get(flow.decider, plan, setting, known.catalogue)
         if plan.masks:
-            self._masks = ResultMasks(plan.masks, catalogue, key + claims.job.encode(), codec)
+            self._masks = ResultMasks(plan.masks, known.catalogue, opened.key, setting.codec)
         session = Session(judge, self._masks, self._refuse, scrubber_of(lease), values=plan.record == "values")
         session.statuses = dict(server.statuses)
         session.status = server.status
-        await self._record_start(startup, server, used)
-        self._tally.swapped(used)
+        await self._record_start(server)
+        self._tally.swapped(setting.credentials)
         self._cancel = Cancel(claims.job, server.pid, 32 if start.minor >= MINOR else 4, self._stop)
-        self._services.postgres.cancels.add(self._cancel)
+        postgres.cancels.add(self._cancel)
         agent.write(
             b"".join(
                 (
@@ -295,57 +251,14 @@ class PostgresFlow:
             raise PeerError("upstream-postgres", "the server speaks before it is asked")
         self._pump()
 
-    async def _prove(self, startup: Startup, lease: CompiledLease) -> LeasedSecret | None:
-        """The secret that the agent's placeholder stands for; None where the destination needs none."""
-        flow = self._flow
-        candidates = candidates_of(lease, startup.user)
-        if not candidates:
-            if any(slot.kind == "postgres" for secret in lease.secrets for slot in secret.slots):
-                raise Denied("no-secret", f"no secret of {flow.plan.destination} is the password of {startup.user}")
-            return None
-
-        async def renew() -> list[Candidate]:
-            self._lease = await flow.lease(anew=True)
-            return candidates_of(self._lease, startup.user)
-
-        async def whose(password: bytes) -> object:
-            return await self._services.leases.check_candidates(flow.identity.claims.job, [password])
-
-        login = AgentLogin(self._mailbox, self._agent, startup.user, candidates, lease, renew, whose)
-        try:
-            async with asyncio.timeout(self._limits.head_timeout):
-                proved = await login.prove(self._plan.login)
-        except TimeoutError:
-            raise EnvironmentFailed("request-slow", "the password did not come in time") from None
-        await flow.redeem(proved.placeholder)
-        return proved.secret
-
-    async def _connect(self, startup: Startup, secret: LeasedSecret | None, lease: CompiledLease) -> Server:
-        route = self._flow.route
-        context = self._services.postgres.context(lease)
-        with timed(self._tally.dialled):
-            channel, sink = await connect(self._services.buffers, context, route, self._limits)
-        login = Login(
-            startup.user,
-            startup.parameters,
-            secret.value if secret is not None else None,
-            lease.salted,
-            self._plan.upstream_login,
-        )
-        try:
-            return await log_in(channel, sink, login, self._limits.connect_timeout)
-        except BaseException:
-            channel.abort()
-            raise
-
-    async def _record_start(self, startup: Startup, server: Server, used: tuple[str, ...]) -> None:
+    async def _record_start(self, server: Server) -> None:
         written = await self._recorder.write(
             SessionStarted(
                 time=time.time(),
                 flow=self._flow.id,
-                database=startup.database,
-                user=startup.user,
-                swapped=used,
+                database=self._setting.database,
+                user=self._setting.user,
+                swapped=self._setting.credentials,
                 server_version=server.statuses.get(b"server_version", b"").decode("utf-8", "replace"),
                 tls=server.channel.tls is not None,
             )
@@ -359,7 +272,8 @@ class PostgresFlow:
 
     def _without_secrets(self, messages: bytes) -> bytes:
         """What the server says before the session begins, or we say in its words."""
-        scrub = scrubber_of(self._lease) if self._lease is not None else None
+        lease = self._lease or self._opening.lease
+        scrub = scrubber_of(lease) if lease is not None else None
         return messages if scrub is None else scrub(messages)
 
     def _finish(self, error: CoatcheckError) -> None:
@@ -515,11 +429,11 @@ class PostgresFlow:
                 session.output.scrub = scrubber_of(lease)
             catalogue = self._judge.catalogue
             if self._masks is not None and self._catalogue_until <= time.monotonic():
-                renewed = await self._renewed_catalogue(lease, catalogue)
-                if renewed is not catalogue:
-                    self._masks.renew(renewed)
-                    catalogue = renewed
-                _check_masks(catalogue)
+                known = await self._opening.renewed_catalogue(self._setting, lease, catalogue)
+                self._catalogue_until = known.until
+                if known.catalogue is not catalogue:
+                    catalogue = known.catalogue
+                    self._masks.renew(catalogue)
             if self._judge.decider is not flow.decider or self._judge.catalogue is not catalogue:
                 self._judge_anew(session, catalogue)
         except CoatcheckError as error:
@@ -538,32 +452,6 @@ class PostgresFlow:
                 self._server.channel.resume()
             self._replied(replies)
         self._pump()
-
-    async def _renewed_catalogue(self, lease: CompiledLease, before: Catalogue) -> Catalogue:
-        """Read, where nobody else has just done so, on a connection of its own: in the agent's session a transaction
-        may be open, or have failed. Where there is none to be had, as for a role that may have just one, the catalogue
-        stays as it was."""
-        postgres = self._services.postgres
-        known = postgres.catalogue(self._database)
-        if known is None:
-            used = self._setting.credentials
-            secret = next((each for each in lease.secrets if each.name in used), None)
-            if used and secret is None:
-                raise Denied("no-secret", f"{self._flow.plan.destination} has lost the secret of this session")
-            try:
-                server = await self._connect(self._startup, secret, lease)
-                try:
-                    codec = codec_of(server.statuses.get(b"client_encoding", b"").decode("ascii", "replace"))
-                    known = await postgres.read_catalogue(server, self._database, self._limits, codec or "utf-8")
-                finally:
-                    server.channel.write(write.terminate())
-                    server.channel.close()
-            except CoatcheckError as error:
-                log.warning("postgres.catalogue", flow=self._flow.id, error=str(error))
-                self._catalogue_until = time.monotonic() + CATALOGUE_LIFE
-                return before
-        self._catalogue_until = known.until
-        return known.catalogue
 
     def _judge_anew(self, session: Session, catalogue: Catalogue) -> None:
         self._judge = session.judge = self._services.postgres.judges.get(
@@ -730,18 +618,6 @@ class _Scrub:
             at = found.end
         parts.append(data[at:])
         return b"".join(parts)
-
-
-def _check_masks(catalogue: Catalogue) -> None:
-    """A mask over a column that is not there hides nothing: it may have got another name. Raises Denied."""
-    if catalogue.missing:
-        column, *more = catalogue.missing
-        others = f" (and {len(more)} more)" if more else ""
-        raise Denied(
-            "mask-missing",
-            f"the policy hides the column {column}{others}, and this database has none of that name",
-            "tell whoever writes the policy: the mask must name it as it is called now, or say absent: allow",
-        )
 
 
 def scrubber_of(lease: CompiledLease) -> Scrub | None:

@@ -76,6 +76,7 @@ class PostgresFlow:
         self._replies: list[Frame] = []  # of the server's, while there is no lease
         self._outgoing: list[bytes] = []
         self._unwritten = 0  # decisions that are not on record yet
+        self._gone = False  # the agent sends no more
         self._decided_at = 0.0
         self._sent_at = 0  # bytes that the agent had sent when all that may go on went on last
         self._behind = False  # too much waits for a record
@@ -133,7 +134,9 @@ class PostgresFlow:
 
     def ended(self, clean: bool) -> None:
         self._mailbox.fail(PeerError("eof", "the agent closed the connection"))
-        self._agent.close()
+        self._gone = True
+        if not (self._unwritten and self._session is not None and self._session.ended):
+            self._agent.close()
 
     def lost(self, error: Exception | None) -> None:
         for task in (self._at_opening, self._asking):
@@ -410,8 +413,8 @@ class PostgresFlow:
         self._sent_at = self._agent.received_bytes
         if server is not None and not self._agent.closing:
             server.channel.write_now(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
-            if self._session is not None and self._session.ended:
-                server.channel.close()
+            if self._gone:  # it said goodbye; else it waits for the answers, and the server ends the connection
+                self._agent.close()
         if self._kept:
             self._count_kept()
 

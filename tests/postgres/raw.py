@@ -65,6 +65,9 @@ class Line:
     def send(self, data: bytes) -> None:
         self._sock.sendall(data)
 
+    def close(self) -> None:
+        self._sock.close()
+
     def go(self, messages: bytes) -> list[list[str]]:
         frames = Frames(False, login=False).feed(messages)
         self.send(messages)

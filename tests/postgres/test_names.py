@@ -203,6 +203,11 @@ def test_names_that_the_server_cuts(spine: Spine) -> None:
     assert seen[0] == ["E", "08P01"]
 
 
+def test_answers_come_after_a_goodbye_too(spine: Spine) -> None:
+    (seen,) = _raw(spine, Q(b"select 1") * 50 + Q(b"select from pg_sleep(0.5)") + Q(b"select 2") + write.terminate())
+    assert "".join(kind for kind, _ in seen) == "TDCZ" * 52
+
+
 def test_what_the_sessions_of_a_job_keep_has_a_limit(spine: Spine) -> None:
     """The one that passes it ends; the others go on, and what is kept no more counts no more."""
     code = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,14 +30,16 @@ def spine() -> Iterator[Spine]:
         yield made
 
 
-FLOOD = """
+OPEN = """
 import os
 os.environ["PGSSLROOTCERT"] = os.environ["SSL_CERT_FILE"]
 from appliance.wire.postgres import write
 from tests.postgres.raw import Line
-line = Line()
+line, other = Line(), Line()
 print("open", flush=True)
 input()
+"""
+FLOOD = """
 line.send(write.query(b"select length('" + b"x" * 8000 + b"')") * 400)
 line._sock.settimeout(3)
 try:
@@ -47,12 +50,23 @@ except TimeoutError:
 """
 
 
-def test_what_waits_for_its_record_is_bounded(spine: Spine) -> None:
-    """Control is stopped, so that there is soon no room for a record: what the agent sends then waits with it."""
+GOODBYE = """
+import time
+line.send(b"".join(write.query(b"select %d, '" % number + b"x" * 8000 + b"'") for number in range(110)))
+time.sleep(2)  # now there is no room
+other.send(write.query(b"insert into kept values ('goodbye')") + write.terminate())
+other.close()
+time.sleep(1)  # now it is seen that nobody is there
+print("gone")
+"""
+
+
+def _said_while_control_is_stopped(spine: Spine, code: str) -> str:
+    """Soon there is no room for a record."""
     appliance = spine.appliance
     control = pids(appliance)["control"]
     job = spine.world.popen(
-        appliance.job_command([*appliance.python, "-c", FLOOD]),
+        appliance.job_command([*appliance.python, "-c", OPEN + code]),
         cwd="/",
         env={**appliance.environment, **variables(""), "PYTHONPATH": str(appliance.root)},
         uid=AGENT_UID,
@@ -68,8 +82,22 @@ def test_what_waits_for_its_record_is_bounded(spine: Spine) -> None:
         said, _ = job.communicate("go\n", timeout=60)
     finally:
         os.kill(control, signal.SIGCONT)
-    assert said == "waits\n"
+    return str(said)
+
+
+def test_what_waits_for_its_record_is_bounded(spine: Spine) -> None:
+    """What the agent sends waits with it."""
+    assert _said_while_control_is_stopped(spine, FLOOD) == "waits\n"
     assert seen_by(spine, "go('select 8')") == [[[8]]]
+
+
+def test_what_is_said_before_a_goodbye_is_carried_out(spine: Spine) -> None:
+    """As by the server itself, which reads it before it sees that nobody waits."""
+    assert _said_while_control_is_stopped(spine, GOODBYE) == "gone\n"
+    until = time.monotonic() + 20
+    while spine.server.sql("select count(*) from kept where word = 'goodbye'") != "1":
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 LONG = {

@@ -100,17 +100,27 @@ class Talk:
     def waits(self) -> bool:
         return self._chance.random() < 0.1
 
+    def says_goodbye(self) -> bool:
+        return self._chance.random() < 0.2
 
-def said(line: Line, talk: Talk) -> list[list[str]]:
+
+def said(line: Line, talk: Talk) -> tuple[list[list[str]], bool]:
+    """What was heard, and whether the line is still open."""
     end = write.copy_fail("end") + write.sync() + write.query(b"rollback") + write.query(b"select 'the end'")
+    goodbye = talk.says_goodbye()
+    if goodbye:
+        end += write.terminate()
     for part in talk.cut(b"".join(talk.messages()) + end):
         line.send(part)
         if talk.waits():
             time.sleep(0.001)  # so that answers come in between, whichever those are
     found = line.up_to("the end")
-    if found[-1][0] != "end":
+    ended = found[-1][0] == "end"
+    if goodbye and not ended:
+        assert line.until(1) == [["end", ""]]
+    elif not ended:
         line.go(write.query(b"discard all"))
-    return [[kind, "" if kind == "V" else text] for kind, text in found]
+    return [[kind, "" if kind == "V" else text] for kind, text in found], not (ended or goodbye)
 
 
 def main() -> None:
@@ -118,9 +128,9 @@ def main() -> None:
     line = Line()
     for number in range(seed, seed + count):
         line.go(write.query(b"truncate t") + write.query(b"insert into t select generate_series(1, 5)"))
-        found = said(line, Talk(number, word))
+        found, is_open = said(line, Talk(number, word))
         print(json.dumps(found), flush=True)
-        if found[-1][0] == "end":
+        if not is_open:
             line = Line()
 
 
